@@ -2,8 +2,8 @@
 
     python notebooks/run.py notebooks/quickstart.ipynb build/quickstart.html
 
-The page is published without widget state: with it, the HTML shows a blank place for each widget when there is
-no network; without it, the static view that every widget of inflab carries is shown.
+The page is published without widget state: with it, the HTML shows a blank place for each widget when there
+is no network; without it, the static view that every widget of inflab carries is shown.
 """
 
 from __future__ import annotations
