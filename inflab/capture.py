@@ -1,0 +1,281 @@
+"""One pass: hooks in, (activation, gradient) out, model left as it was.
+
+Parameters are frozen and the graph starts at the first covered layer, so a pass computes no weight gradients:
+about 4 x parameters x tokens floating point operations (METHOD section 4). Each layer's tokens go to the sink
+as soon as the backward pass reaches it, and are freed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inflab.errors import LayerError, ModelError, NumericsError, SettingError
+from inflab.layer import Layer
+from inflab.layout import Tokens, lay_out
+from inflab.problem import Problem
+from inflab.tasks import Batch, Draws
+
+__all__ = ["Capture", "Quantity", "Sink", "frozen", "model_device"]
+
+Quantity = Literal["loss", "pseudo_loss", "measurement"]
+Sink = Callable[[Layer, Tokens], None]
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class Capture:
+    """Passes over batches of one problem with hooks on the chosen layers; a context manager.
+
+    On leaving, also after an error or an interrupt, hooks are gone and every parameter's `requires_grad` is back.
+
+    Args:
+        problem: model and task.
+        layers: the layers to watch.
+        dtype: of the pass: None keeps the model's own; a narrower one runs under autocast. Tokens leave in float32,
+            or float64 when the model is float64.
+
+    Raises:
+        SettingError: when `dtype` is unknown, or wider than the model's.
+    """
+
+    def __init__(self, problem: Problem, layers: Sequence[Layer], dtype: str | None = None) -> None:
+        self._problem = problem
+        self._layers = layers
+        self._autocast = _autocast_dtype(problem.model, dtype)
+        self._modules = dict(problem.model.named_modules())
+        self._inputs: dict[str, list[tuple[Tensor, int]]] = {}
+        self._arrived: dict[str, dict[int, Tensor]] = {}
+        self._uses: list[tuple[Layer, str]] = []
+        self._stack: Any = None
+        self._deliver: Callable[[Layer], None] = lambda layer: None
+        floats = [p.dtype for p in problem.model.parameters() if p.is_floating_point()]
+        self._float = floats[0] if floats else torch.float32
+
+    def __enter__(self) -> Capture:
+        self._stack = _watching(self._problem.model, self._layers, self._modules, self._on_forward)
+        self._stack.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+        self._inputs.clear()
+        self._arrived.clear()
+
+    def run(
+        self,
+        arrays: dict[str, np.ndarray],
+        quantity: Quantity,
+        sink: Sink,
+        *,
+        ids: Sequence[Any],
+        seed: int = 0,
+    ) -> Tensor:
+        """One forward and backward pass over a batch.
+
+        Args:
+            arrays: variable name -> array, first axis the example (`inflab.corpus.batch`).
+            quantity: what is differentiated: "loss", "pseudo_loss" (labels sampled by the model), "measurement".
+            sink: called once for each layer with its `Tokens`, during the backward pass.
+            ids: the examples' ids: keys of the pseudo-labels, and names in errors.
+            seed: of the pseudo-labels.
+
+        Returns:
+            The quantity of each example, `(example,)`, detached.
+
+        Raises:
+            NumericsError: NaN or infinity in the quantity, an activation or a gradient: the layer and batch are named.
+            LayerError: a layer that did not run, or whose output never reaches the quantity.
+        """
+        task, model = self._problem.task, self._problem.model
+        device = model_device(model)
+        batch: Batch = {name: _to_tensor(value, device, self._float) for name, value in arrays.items()}
+        self._inputs = {layer.name: [] for layer in self._layers}
+        self._arrived = {layer.name: {} for layer in self._layers}
+        self._uses = []
+        is_finite: dict[str, Tensor] = {}
+
+        def deliver(layer: Layer) -> None:
+            tokens = self._tokens(layer, batch, len(ids))
+            activation_ok = torch.isfinite(tokens.activation).all()
+            is_finite[layer.name] = activation_ok & torch.isfinite(tokens.gradient).all()
+            sink(layer, tokens)
+
+        self._deliver = deliver
+        with torch.inference_mode(False), torch.enable_grad(), self._passing(device):
+            outputs = task.forward(model, batch)
+            value_b = _quantity(task, outputs, batch, quantity, Draws(seed, ids))
+            self._check_value(value_b, quantity, ids)
+            if value_b.requires_grad:
+                value_b.sum().backward()  # type: ignore[no-untyped-call]
+        for layer in self._layers:
+            self._check_reached(layer, quantity)
+            if layer.name not in is_finite:  # several uses: complete only now
+                deliver(layer)
+        bad = [name for name, ok in is_finite.items() if not bool(ok)]
+        if bad:
+            raise NumericsError(
+                f"NaN or infinity in activation or gradient of {bad[-1]!r} in the batch of {_ids(ids)}"
+            )
+        return value_b.detach()
+
+    def _on_forward(self, layer: Layer, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor:
+        given = args[0] if args else next(iter(kwargs.values()))
+        if not isinstance(output, Tensor):
+            raise LayerError(f"{layer.name!r} returned a {type(output).__name__}; only tensors are supported")
+        if not output.requires_grad:
+            # The graph starts here. A sum, not requires_grad_(): the model may change a layer's output in place.
+            output = output + torch.zeros((), dtype=output.dtype, device=output.device, requires_grad=True)
+        use = len(self._inputs[layer.name])
+        self._inputs[layer.name].append((given, given._version))
+        output.register_hook(lambda grad: self._on_backward(layer, use, grad))  # type: ignore[no-untyped-call]
+        return output
+
+    def _on_backward(self, layer: Layer, use: int, grad: Tensor) -> None:
+        self._arrived[layer.name][use] = grad.detach()
+        if len(self._inputs[layer.name]) == 1:  # gradients are summed over uses before any product
+            self._deliver(layer)
+
+    def _tokens(self, layer: Layer, batch: Batch, n: int) -> Tokens:
+        uses = []
+        for use, grad in sorted(self._arrived[layer.name].items()):
+            given, version = self._inputs[layer.name][use]
+            if given._version != version:
+                raise LayerError(
+                    f"the input of {layer.name!r} was changed in place after it ran; use out-of-place operations "
+                    "(for instance ReLU(inplace=False)), or leave the layer out with layers="
+                )
+            uses.append((given.detach(), grad))
+        tokens = lay_out(layer, self._modules[layer.name], uses, self._problem.task.mask(batch), n)
+        self._inputs[layer.name] = [(_EMPTY, 0)] * len(uses)  # free the activations
+        return tokens
+
+    def _check_value(self, value_b: Tensor, quantity: Quantity, ids: Sequence[Any]) -> None:
+        if value_b.shape != (len(ids),):
+            raise SettingError(
+                f"{type(self._problem.task).__name__} gave a {quantity} of shape {tuple(value_b.shape)} for "
+                f"{len(ids)} examples; return one number an example, ({len(ids)},)"
+            )
+        is_bad = ~torch.isfinite(value_b.detach())
+        if bool(is_bad.any()):
+            bad = [i for i, b in zip(ids, is_bad.tolist(), strict=True) if b]
+            raise NumericsError(
+                f"the {quantity} is NaN or infinite in the batch of {_ids(ids)}, first for {bad[0]!r}"
+            )
+
+    def _check_reached(self, layer: Layer, quantity: Quantity) -> None:
+        if not self._inputs[layer.name]:
+            raise LayerError(f"{layer.name!r} did not run in the forward pass; leave it out with layers=")
+        if not self._arrived[layer.name]:
+            raise LayerError(
+                f"the output of {layer.name!r} never reaches the {quantity}; leave it out with layers="
+            )
+
+    @contextmanager
+    def _passing(self, device: torch.device) -> Iterator[None]:
+        with nullcontext() if self._autocast is None else torch.autocast(device.type, self._autocast):
+            yield
+
+
+_EMPTY = torch.empty(0)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Parameters need no gradient inside; afterwards each one's flag is as it was."""
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def _watching(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    modules: dict[str, nn.Module],
+    on_forward: Callable[..., Tensor],
+) -> Iterator[None]:
+    handles = []
+    with frozen(model):
+        try:
+            for layer in layers:
+                for name in layer.modules:
+
+                    def hook(
+                        module: nn.Module, args: Any, kwargs: Any, output: Any, layer: Layer = layer
+                    ) -> Tensor:
+                        return on_forward(layer, module, args, kwargs, output)
+
+                    handles.append(modules[name].register_forward_hook(hook, with_kwargs=True))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """Where a batch must be: the device of the first weight that is not offloaded."""
+    spread = getattr(model, "hf_device_map", None)
+    hook = getattr(model, "_hf_hook", None)
+    if spread and getattr(hook, "execution_device", None) is not None:
+        return torch.device(hook.execution_device)
+    for value in [*model.parameters(), *model.buffers()]:
+        if not value.is_meta:
+            return value.device
+    raise ModelError("every weight of the model is on the meta device; load its weights first")
+
+
+def _autocast_dtype(model: nn.Module, dtype: str | None) -> torch.dtype | None:
+    if dtype is None:
+        return None
+    if dtype not in DTYPES:
+        raise SettingError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)} or None")
+    wanted = DTYPES[dtype]
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    if wanted == own:
+        return None
+    if wanted.itemsize >= own.itemsize:
+        raise SettingError(
+            f"dtype={dtype!r} is not narrower than the model's {own}; convert a copy of the model instead"
+        )
+    if wanted == torch.float32:
+        raise SettingError(
+            "dtype='float32' cannot run a float64 model; convert a copy with copy.deepcopy(model).float()"
+        )
+    return wanted
+
+
+def _quantity(task: Any, outputs: Tensor, batch: Batch, quantity: Quantity, draws: Draws) -> Tensor:
+    if quantity == "measurement":
+        value: Tensor = task.measure(outputs, batch)
+        return value
+    if quantity == "pseudo_loss":
+        batch = task.sample(outputs, batch, draws)
+    value = task.loss(outputs, batch)
+    return value
+
+
+def _to_tensor(value: np.ndarray, device: torch.device, floats: torch.dtype) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(value)).to(device)
+    if tensor.is_floating_point():
+        return tensor.to(floats)
+    return tensor if tensor.dtype == torch.bool else tensor.long()
+
+
+def _ids(ids: Sequence[Any]) -> str:
+    return f"{ids[0]!r} to {ids[-1]!r}" if len(ids) > 1 else f"{ids[0]!r}"

@@ -1,0 +1,353 @@
+"""Corpora as labelled arrays: text to token ids, map-style datasets to arrays, batches, fingerprints.
+
+A corpus is an `xr.Dataset` over `train` or `query`. Text corpora hold `token_id`, `is_text` (not padding) and
+`is_target` (the token's log-probability counts) over `(train, token)`; tabular and image corpora hold `input`
+and `target`. Imports no torch: a batch leaves here as numpy arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from inflab.errors import CorpusError
+from inflab.pieces import readable_pieces
+from inflab.schema import root_attrs, variable_attrs
+
+__all__ = ["batch", "corpus_dim", "encode", "fingerprint", "from_arrays", "from_dataset"]
+
+TOKEN_VARIABLES = ("token_id", "is_text", "is_target")
+
+
+def encode(
+    texts: Sequence[str],
+    tokenizer: Any,
+    *,
+    completions: Sequence[str] | None = None,
+    dim: str = "train",
+    max_length: int | None = None,
+    ids: Sequence[Any] | None = None,
+    padding_side: Literal["left", "right"] = "right",
+    **coords: Any,
+) -> xr.Dataset:
+    """Text to a corpus of token ids.
+
+    Args:
+        texts: n strings. With `completions` they are prompts: context only.
+        tokenizer: a `transformers` tokenizer (a fast one when `completions` are given).
+        completions: n strings that follow the prompts; then only their tokens are targets. Prompt and completion
+            are tokenised together, as the model met them in training; a token that straddles the border counts
+            as completion.
+        dim: "train" or "query".
+        max_length: longest text in tokens. A longer training text is cut and named in a warning and in the
+            coordinate `is_truncated`; a longer text with a completion is an error. None cuts nothing.
+        ids: n unique ids (int or str) for `dim`; 0..n-1 when None.
+        padding_side: where the padding of shorter texts goes.
+        **coords: n further values each (source, language, kind, ...), which travel into every result.
+
+    Returns:
+        `token_id` int32, `is_text` and `is_target` bool, all `(dim, token)`, `vocabulary_text (vocabulary)` with a
+        readable piece for each token id that occurs, and the coordinates `text` (and `prompt`, `completion`).
+
+    Raises:
+        CorpusError: no texts, an empty text, unequal lengths, duplicate ids, or a completion without a token.
+    """
+    texts = list(texts)
+    if not texts:
+        raise CorpusError("texts is empty; give at least one string")
+    if dim not in ("train", "query"):
+        raise CorpusError(f"dim={dim!r} is not 'train' or 'query'")
+    whole, starts = _join(texts, completions)
+    # verbose=False: the tokenizer's own length warning speaks of a limit that `Problem` checks by name.
+    encoding = tokenizer(whole, return_offsets_mapping=completions is not None, verbose=False)
+    rows: list[list[int]] = encoding["input_ids"]
+    labels = list(range(len(rows))) if ids is None else list(ids)
+    empty = [labels[i] for i, row in enumerate(rows) if not row]
+    if empty:
+        raise CorpusError(f"texts: no token in {dim} {_some(empty)}; remove these texts")
+    is_truncated = np.array([max_length is not None and len(row) > max_length for row in rows])
+    if is_truncated.any():
+        cut = [labels[i] for i in np.flatnonzero(is_truncated)]
+        if completions is not None:
+            raise CorpusError(
+                f"max_length={max_length}: the completion would be cut in {dim} {_some(cut)}; shorten it"
+            )
+        warnings.warn(
+            f"max_length={max_length}: texts cut in {dim} {_some(cut)} (coordinate is_truncated)",
+            stacklevel=2,
+        )
+        rows = [row[:max_length] for row in rows]
+
+    width = max(map(len, rows))
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    token_id = np.full((len(rows), width), pad, dtype=np.int32)
+    is_text = np.zeros((len(rows), width), dtype=bool)
+    is_target = np.zeros((len(rows), width), dtype=bool)
+    for i, row in enumerate(rows):
+        place = slice(width - len(row), width) if padding_side == "left" else slice(0, len(row))
+        token_id[i, place] = row
+        is_text[i, place] = True
+        counts = np.ones(len(row), dtype=bool)
+        if completions is not None:
+            ends = np.array([end for _, end in encoding["offset_mapping"][i]])
+            counts = ends > starts[i]
+        counts[0] = False  # nothing comes before the first token, so nothing predicts it
+        is_target[i, place] = counts
+    if completions is not None:
+        none = [labels[i] for i in np.flatnonzero(~is_target.any(axis=1))]
+        if none:
+            raise CorpusError(
+                f"completions: no token left to predict in {dim} {_some(none)}; give prompt and completion"
+            )
+        coords = {"prompt": texts, "completion": list(completions), **coords}
+    if is_truncated.any():
+        coords = {"is_truncated": is_truncated, **coords}
+    return _token_corpus(token_id, is_text, is_target, whole, dim, labels, coords, tokenizer)
+
+
+def from_arrays(
+    input: Any,  # noqa: A002 - the field's own word, and the variable's name
+    target: Any,
+    *,
+    dim: str = "train",
+    ids: Sequence[Any] | None = None,
+    **coords: Any,
+) -> xr.Dataset:
+    """A tabular or image corpus from arrays.
+
+    Args:
+        input: `(n, ...)`: `(n, feature)` or `(n, channel, height, width)`.
+        target: `(n,)` class numbers or values, or `(n, output)`.
+        dim: "train" or "query".
+        ids: n unique ids; 0..n-1 when None.
+        **coords: n further values each.
+
+    Raises:
+        CorpusError: no example, unequal lengths, or duplicate ids.
+    """
+    input_n, target_n = np.asarray(input), np.asarray(target)
+    if len(input_n) == 0:
+        raise CorpusError("input is empty; give at least one example")
+    if len(input_n) != len(target_n):
+        raise CorpusError(f"input has {len(input_n)} examples, target has {len(target_n)}; they must agree")
+    names = {2: ["feature"], 4: ["channel", "height", "width"]}.get(
+        input_n.ndim, [f"input_{axis}" for axis in range(1, input_n.ndim)]
+    )
+    extra = ["output"] if target_n.ndim == 2 else [f"target_{axis}" for axis in range(1, target_n.ndim)]
+    sizes = dict(zip(names + extra, input_n.shape[1:] + target_n.shape[1:], strict=True))
+    variables = {
+        "input": ((dim, *names), input_n, variable_attrs("input", "1", "what the model reads")),
+        "target": ((dim, *extra), target_n, variable_attrs("target", "1", "what the loss compares with")),
+    }
+    axes = {name: np.arange(size) for name, size in sizes.items()}
+    return _labelled(variables, dim, ids, coords, axes)
+
+
+def from_dataset(dataset: Any, *, dim: str = "train", tokenizer: Any = None) -> xr.Dataset:
+    """A corpus from a map-style torch or Hugging Face dataset, read once into memory.
+
+    Args:
+        dataset: `len()` and `[i]`; items are `(input, target)` pairs, or dicts with `input` and `target`, or dicts
+            with `input_ids` and optionally `attention_mask` and `labels` (-100: not a target). Further scalar
+            entries of a dict become coordinates.
+        dim: "train" or "query".
+        tokenizer: for readable tokens; without it tokens are shown as their ids.
+
+    Raises:
+        CorpusError: when items have none of these forms.
+    """
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise CorpusError(
+            f"corpus of type {type(dataset).__name__} is neither an xarray Dataset nor a map-style dataset with "
+            "len() and [i]; use inflab.encode or inflab.corpus.from_arrays"
+        )
+    items = [dataset[i] for i in range(len(dataset))]
+    if not items:
+        raise CorpusError("the dataset is empty; give at least one example")
+    first = items[0]
+    if isinstance(first, Mapping) and "input_ids" in first:
+        return _from_token_items(items, dim, tokenizer)
+    if isinstance(first, Mapping) and {"input", "target"} <= set(first):
+        coords = {
+            k: [item[k] for item in items]
+            for k in first
+            if k not in ("input", "target") and np.ndim(first[k]) == 0
+        }
+        pairs = [(item["input"], item["target"]) for item in items]
+    elif isinstance(first, (tuple, list)) and len(first) == 2:
+        coords, pairs = {}, [(item[0], item[1]) for item in items]
+    else:
+        raise CorpusError(
+            f"dataset items of type {type(first).__name__} are not understood; use (input, target) pairs, dicts with "
+            "'input' and 'target', or dicts with 'input_ids'"
+        )
+    inputs, targets = ([np.asarray(pair[side]) for pair in pairs] for side in (0, 1))
+    return from_arrays(np.stack(inputs), np.stack(targets), dim=dim, **coords)
+
+
+def batch(corpus: xr.Dataset, index: np.ndarray) -> dict[str, np.ndarray]:
+    """Rows `index` of a corpus as numpy arrays, without the columns that are padding in all of them."""
+    dim = corpus_dim(corpus)
+    rows = corpus.drop_vars("vocabulary_text", errors="ignore").isel({dim: index})
+    if "is_text" in rows:
+        rows = rows.isel(token=np.flatnonzero(rows["is_text"].to_numpy().any(axis=0)))
+    return {
+        str(name): variable.to_numpy() for name, variable in rows.data_vars.items() if dim in variable.dims
+    }
+
+
+def corpus_dim(corpus: xr.Dataset) -> str:
+    """The dim a corpus runs over: "train" or "query".
+
+    Raises:
+        CorpusError: when it has neither, or both.
+    """
+    found = [dim for dim in ("train", "query") if dim in corpus.dims]
+    if len(found) != 1:
+        raise CorpusError(
+            f"corpus has dims {tuple(corpus.dims)}; exactly one of 'train' and 'query' is needed"
+        )
+    return found[0]
+
+
+def check_ids(corpus: xr.Dataset) -> None:
+    """Refuse a corpus without rows, without ids, or with duplicate ids.
+
+    Raises:
+        CorpusError: naming the ids.
+    """
+    dim = corpus_dim(corpus)
+    if corpus.sizes[dim] == 0:
+        raise CorpusError(f"corpus is empty: {dim} has length 0; give at least one example")
+    if dim not in corpus.coords:
+        raise CorpusError(f"corpus has no coordinate {dim!r}; assign unique ids, for instance range(n)")
+    ids, counts = np.unique(corpus[dim].to_numpy(), return_counts=True)
+    if (counts > 1).any():
+        raise CorpusError(f"duplicate ids in {dim}: {_some(list(ids[counts > 1]))}; ids must be unique")
+
+
+def fingerprint(corpus: xr.Dataset) -> str:
+    """SHA-256 over the ids and the numbers a model sees (not over texts and other coordinates), 16 hex digits."""
+    digest = hashlib.sha256()
+    dim = corpus_dim(corpus)
+    digest.update("\0".join(map(str, corpus[dim].to_numpy())).encode())
+    for name in sorted(map(str, corpus.data_vars)):
+        if name != "vocabulary_text":
+            value = np.ascontiguousarray(corpus[name].to_numpy())
+            digest.update(f"{name} {value.dtype.str} {value.shape}".encode())
+            digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _join(texts: list[str], completions: Sequence[str] | None) -> tuple[list[str], list[int]]:
+    if completions is None:
+        return texts, []
+    if len(completions) != len(texts):
+        raise CorpusError(
+            f"completions has {len(completions)} entries, texts has {len(texts)}; they must agree"
+        )
+    empty = [i for i, completion in enumerate(completions) if not completion]
+    if empty:
+        raise CorpusError(
+            f"completions: empty at positions {_some(empty)}; a query needs a completion to measure"
+        )
+    return [p + c for p, c in zip(texts, completions, strict=True)], [len(p) for p in texts]
+
+
+def _from_token_items(items: list[Mapping[str, Any]], dim: str, tokenizer: Any) -> xr.Dataset:
+    width = max(len(item["input_ids"]) for item in items)
+    shape = (len(items), width)
+    token_id, is_text, is_target = np.zeros(shape, np.int32), np.zeros(shape, bool), np.zeros(shape, bool)
+    for i, item in enumerate(items):
+        row = np.asarray(item["input_ids"])
+        n = len(row)
+        token_id[i, :n] = row
+        is_text[i, :n] = np.asarray(item["attention_mask"]).astype(bool) if "attention_mask" in item else True
+        labels = np.asarray(item["labels"]) if "labels" in item else row
+        if "labels" in item and not np.array_equal(labels[labels != -100], row[labels != -100]):
+            raise CorpusError(
+                f"labels of item {i} differ from its input_ids; use the same ids, or -100 for no target"
+            )
+        is_target[i, :n] = is_text[i, :n] & (labels != -100)
+        is_target[i, np.flatnonzero(is_text[i])[:1]] = False
+    known = {"input_ids", "attention_mask", "labels", "token_type_ids"}
+    coords = {
+        k: [item[k] for item in items] for k in items[0] if k not in known and np.ndim(items[0][k]) == 0
+    }
+    text = coords.pop("text", None)
+    if text is None and tokenizer is not None:
+        text = [tokenizer.decode(token_id[i][is_text[i]]) for i in range(len(items))]
+    return _token_corpus(token_id, is_text, is_target, text, dim, None, coords, tokenizer)
+
+
+def _token_corpus(
+    token_id: np.ndarray,
+    is_text: np.ndarray,
+    is_target: np.ndarray,
+    text: Sequence[str] | None,
+    dim: str,
+    ids: Sequence[Any] | None,
+    coords: Mapping[str, Any],
+    tokenizer: Any,
+) -> xr.Dataset:
+    used = np.unique(token_id[is_text]).astype(np.int32)
+    pieces = [f"[{i}]" for i in used] if tokenizer is None else readable_pieces(tokenizer, used)
+    variables = {
+        "token_id": (
+            (dim, "token"),
+            token_id,
+            variable_attrs("token id", "1", "index into the tokenizer's vocabulary"),
+        ),
+        "is_text": (
+            (dim, "token"),
+            is_text,
+            variable_attrs("is text", "1", "True where a token is text, not padding"),
+        ),
+        "is_target": (
+            (dim, "token"),
+            is_target,
+            variable_attrs("is target", "1", "True where the token's log-probability counts"),
+        ),
+        "vocabulary_text": (
+            ("vocabulary",),
+            np.array(pieces, dtype=object),
+            variable_attrs("token text", "1", "readable piece of each token id that occurs"),
+        ),
+    }
+    if text is not None:
+        coords = {"text": list(text), **coords}
+    return _labelled(variables, dim, ids, coords, {"token": np.arange(token_id.shape[1]), "vocabulary": used})
+
+
+def _labelled(
+    variables: Mapping[str, Any],
+    dim: str,
+    ids: Sequence[Any] | None,
+    coords: Mapping[str, Any],
+    axes: Mapping[str, Any],
+) -> xr.Dataset:
+    n = next(iter(variables.values()))[1].shape[0]
+    columns = {dim: range(n) if ids is None else ids, **coords}
+    arrays: dict[str, Any] = dict(axes)
+    for name, value in columns.items():
+        array = value if isinstance(value, np.ndarray) else np.array(list(value))
+        if array.dtype.kind in "US":
+            array = array.astype(object)  # fixed-width unicode has no zarr v3 specification
+        if array.shape[:1] != (n,):
+            raise CorpusError(f"{name} has {len(array)} values, the corpus has {n} examples; they must agree")
+        if array.ndim != 1:
+            raise CorpusError(f"{name} has shape {array.shape}; a coordinate is one value an example")
+        arrays[name] = (dim, array)
+    corpus = xr.Dataset(dict(variables), coords=arrays, attrs=root_attrs("corpus"))
+    check_ids(corpus)
+    return corpus
+
+
+def _some(values: Sequence[Any], most: int = 5) -> str:
+    shown = ", ".join(str(value) for value in values[:most])
+    return shown if len(values) <= most else f"{shown} and {len(values) - most} more"

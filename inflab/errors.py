@@ -1,0 +1,58 @@
+"""The errors of inflab: few, named, and each says the argument, the value and the mend.
+
+Every error derives from `InflabError` and from the builtin a caller would expect to catch.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CorpusError",
+    "InflabError",
+    "LayerError",
+    "MissingDependencyError",
+    "ModelError",
+    "NumericsError",
+    "SchemaError",
+    "SettingError",
+    "StoreError",
+]
+
+
+class InflabError(Exception):
+    """Base of every error that inflab raises on purpose."""
+
+
+class CorpusError(InflabError, ValueError):
+    """A corpus or a query batch cannot be used as it is: ids, masks, lengths, vocabulary."""
+
+
+class LayerError(InflabError, ValueError):
+    """A layer was not found, is not supported, or does not take part in the loss."""
+
+
+class ModelError(InflabError, ValueError):
+    """The model is in a state in which influence is not defined, or is not the one expected."""
+
+
+class NumericsError(InflabError, ArithmeticError):
+    """NaN or infinity in weights, activations, gradients or losses, or a singular system."""
+
+
+class SettingError(InflabError, ValueError):
+    """A setting has a value outside its domain."""
+
+
+class StoreError(InflabError, ValueError):
+    """A store exists, is missing, is half written, or was made by something else."""
+
+
+class SchemaError(InflabError, ValueError):
+    """A tree of labelled arrays breaks the schema; `violations` lists every breach with its path."""
+
+    def __init__(self, violations: list[str]) -> None:
+        self.violations = violations
+        super().__init__(f"{len(violations)} violation(s) of the schema:\n" + "\n".join(violations))
+
+
+class MissingDependencyError(InflabError, ImportError):
+    """An optional package is needed; the message says how to install it."""

@@ -1,0 +1,125 @@
+"""What every method that approximates the curvature of single layers shares: settings, checks, assembly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from inflab import factors
+from inflab.capture import Quantity
+from inflab.errors import SettingError
+from inflab.factors import LayerFactors
+from inflab.influence import Influence
+from inflab.layer import Layer, LayerPattern, select_layers
+from inflab.problem import Problem
+from inflab.run.local import Pass
+from inflab.schema import root_attrs
+
+__all__ = ["LayerMethod"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMethod(ABC):
+    """Settings shared by all methods.
+
+    Args:
+        layers: "auto" (the MLP matrices of a transformer, every supported layer of another network), a glob, a list
+            of names or globs, or a predicate `(name, module) -> bool`.
+        damping: what is added to every eigenvalue.
+        damping_kind: "relative": times the layer's mean eigenvalue (GB23 section 2.2); or "absolute".
+        fisher: "true": labels sampled from the model's own softmax; "empirical": the data's labels.
+        max_examples: fit on at most so many training examples, drawn by the seed; None takes all.
+        dtype: of the passes ("bfloat16", ...); None keeps the model's own. Sums are float32, or float64 for a
+            float64 model.
+    """
+
+    layers: LayerPattern = "auto"
+    damping: float = 0.1
+    damping_kind: Literal["relative", "absolute"] = "relative"
+    fisher: Literal["true", "empirical"] = "true"
+    max_examples: int | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        factors.with_damping({}, self.damping, self.damping_kind)
+        if self.fisher not in ("true", "empirical"):
+            raise SettingError(f"fisher={self.fisher!r} is not one of 'true', 'empirical'")
+        if self.max_examples is not None and self.max_examples < 1:
+            raise SettingError(f"max_examples={self.max_examples} must be at least 1, or None for all")
+
+    def fit(
+        self,
+        problem: Problem,
+        *,
+        memory: int | str | None = None,
+        batch_size: int | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Influence:
+        """Fit the curvature of the problem's model on its training corpus.
+
+        Args:
+            problem: model, task and corpus.
+            memory: budget such as "3GB"; half of what is free when None.
+            batch_size: examples in one pass; from the budget when None. Results do not depend on it.
+            seed: of the pseudo-labels and of `max_examples`.
+            progress: whether to show progress bars.
+
+        Returns:
+            An `Influence`, ready to be asked.
+
+        Raises:
+            LayerError: no layer matched, or one cannot be covered; named.
+            ModelError: the model is in `train()` mode with dropout.
+            NumericsError: NaN or infinity anywhere, or a singular layer without damping; named.
+            SettingError: a setting outside its domain.
+        """
+        if not isinstance(problem, Problem):
+            raise SettingError(f"problem is a {type(problem).__name__}; expected an inflab.Problem")
+        layers = select_layers(problem.model, self.layers)
+        problem.check_model()
+        run = Pass(problem, layers, self.dtype, memory, batch_size, seed, progress)
+        run.budget()  # a bad budget fails here, before the passes
+        n = problem.corpus.sizes["train"]
+        positions = np.arange(n)
+        if self.max_examples is not None and self.max_examples < n:
+            positions = np.sort(np.random.default_rng(seed).choice(n, self.max_examples, replace=False))
+        quantity: Quantity = "pseudo_loss" if self.fisher == "true" else "loss"
+        found = self._factors(run, quantity, positions)
+        nodes = {layer.name: factors.layer_node(layer, found[layer.name]) for layer in layers}
+        nodes = factors.with_damping(nodes, self.damping, self.damping_kind)
+        root = xr.Dataset(
+            attrs=root_attrs(
+                "factors",
+                method=type(self).__name__,
+                settings=self.settings(layers),
+                model_fingerprint=problem.model_fingerprint(),
+                corpus_fingerprint=problem.corpus_fingerprint(),
+                n_train=n,
+                seed=seed,
+            )
+        )
+        tree = xr.DataTree.from_dict({
+            "/": root,
+            **{f"/factors/{name}": node for name, node in nodes.items()},
+        })
+        return Influence(tree, problem)
+
+    def settings(self, layers: list[Layer]) -> str:
+        """The settings as JSON text; a pattern that is a function is recorded as the layers it chose."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if callable(self.layers):
+            values["layers"] = [layer.name for layer in layers]
+        elif not isinstance(self.layers, str):
+            values["layers"] = list(self.layers)
+        return json.dumps(values)
+
+    @abstractmethod
+    def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
+        """The factors of every layer, from passes over the training examples at `positions`."""

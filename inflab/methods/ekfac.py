@@ -1,0 +1,51 @@
+"""EK-FAC: eigenvalue-corrected Kronecker-factored curvature (George et al. 2018; GB23 section 2.2, eqs. 16-21)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from inflab.capture import Quantity
+from inflab.errors import SettingError
+from inflab.factors import LayerFactors
+from inflab.methods.base import LayerMethod
+from inflab.run.fit import covariance_bases, mean_square_gradients
+from inflab.run.local import Pass
+
+__all__ = ["EKFAC"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EKFAC(LayerMethod):
+    """Kronecker-factored eigenbasis with exact second moments along its axes.
+
+    One pass for the covariances A and S, an eigendecomposition of each, and one pass for
+    `Lambda_ij = E[((Q_S^T G Q_A)_ij)^2]` with the same pseudo-labels.
+
+    Args:
+        blocks: cut A and S into so many diagonal blocks before the eigendecomposition (GB23 App. A); 1 cuts nothing.
+    """
+
+    blocks: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.blocks < 1:
+            raise SettingError(f"blocks={self.blocks} must be at least 1")
+
+    def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
+        bases = covariance_bases(run, quantity, positions, self.blocks)
+        eigenvalues = mean_square_gradients(run, quantity, positions, bases)
+        return {
+            name: LayerFactors(
+                eigenvalues=eigenvalues[name],
+                activation_eigenvectors=basis.activation,
+                activation_eigenvalues=basis.activation_eigenvalues,
+                gradient_eigenvectors=basis.gradient,
+                gradient_eigenvalues=basis.gradient_eigenvalues,
+                tokens=basis.tokens,
+                examples=len(positions),
+            )
+            for name, basis in bases.items()
+        }

@@ -1,0 +1,22 @@
+"""Identity: no curvature; influence is the dot product of gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from inflab.capture import Quantity
+from inflab.factors import LayerFactors
+from inflab.methods.base import LayerMethod
+from inflab.run.local import Pass
+
+__all__ = ["Identity"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity(LayerMethod):
+    """Gradient dot product, the baseline of GB23 section 5.1. Fitting runs no pass; damping has no effect."""
+
+    def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
+        return {layer.name: LayerFactors() for layer in run.layers}

@@ -1,0 +1,36 @@
+"""K-FAC: Kronecker-factored approximate curvature (Martens & Grosse 2015; GB23 section 2.2, eqs. 13-16)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from inflab.capture import Quantity
+from inflab.factors import LayerFactors
+from inflab.methods.base import LayerMethod
+from inflab.run.fit import covariance_bases
+from inflab.run.local import Pass
+
+__all__ = ["KFAC"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KFAC(LayerMethod):
+    """`G = A (x) S`, tokens taken as independent: the eigenvalues are products of those of A and S."""
+
+    def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
+        bases = covariance_bases(run, quantity, positions)
+        return {
+            name: LayerFactors(
+                eigenvalues=torch.outer(basis.gradient_eigenvalues, basis.activation_eigenvalues),
+                activation_eigenvectors=basis.activation,
+                activation_eigenvalues=basis.activation_eigenvalues,
+                gradient_eigenvectors=basis.gradient,
+                gradient_eigenvalues=basis.gradient_eigenvalues,
+                tokens=basis.tokens,
+                examples=len(positions),
+            )
+            for name, basis in bases.items()
+        }

@@ -1,0 +1,89 @@
+"""Sizes before work: how many examples a pass takes at a time, how many queries are held at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+import xarray as xr
+from torch import nn
+
+from inflab.corpus import corpus_dim
+from inflab.errors import SettingError
+from inflab.layer import Layer
+
+__all__ = ["batch_size", "available_memory", "parse_memory", "query_block"]
+
+_LARGEST_BATCH = 64
+_BATCH_TOKENS = 4096  # beyond this many tokens a pass gains nothing and only costs memory
+
+
+def parse_memory(memory: int | str | None, device: torch.device) -> int:
+    """A memory budget in bytes.
+
+    Args:
+        memory: bytes, or a text such as "3GB" or "500 MB" (powers of 1000; GiB, MiB: of 1024); None takes half of
+            what the device has free.
+        device: where the work runs.
+
+    Raises:
+        SettingError: when it is not a positive size.
+    """
+    if memory is None:
+        return available_memory(device) // 2
+    if isinstance(memory, str):
+        match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?)b?\s*", memory.lower())
+        if match is None:
+            raise SettingError(f"memory={memory!r} is not a size; write '3GB', '500MB' or a number of bytes")
+        number, scale, binary = match.groups()
+        memory = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(scale or " "))
+    if memory <= 0:
+        raise SettingError(f"memory={memory} must be positive; write '3GB', '500MB' or a number of bytes")
+    return memory
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes free on the device now; on a CPU, what the system can give without swapping."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        with open("/proc/meminfo") as lines:
+            available = next(line for line in lines if line.startswith("MemAvailable"))
+        return int(available.split()[1]) * 1024
+    except (OSError, StopIteration):  # not Linux: a modest guess
+        return 4 * 1024**3
+
+
+def batch_size(
+    model: nn.Module, corpus: xr.Dataset, layers: Sequence[Layer], memory: int, wanted: int | None
+) -> int:
+    """Examples in one pass: as many as the budget holds, at most 64, and about 4,096 tokens.
+
+    Args:
+        model: gives the vocabulary's size, whose logits are the largest tensor of a language model.
+        corpus: gives the length of an example.
+        layers: the covered layers: their activations, gradients and per-example products are held.
+        memory: budget in bytes.
+        wanted: the user's own choice, taken as it is.
+
+    Raises:
+        SettingError: when `wanted` is below 1.
+    """
+    n = corpus.sizes[corpus_dim(corpus)]
+    if wanted is not None:
+        if wanted < 1:
+            raise SettingError(f"batch_size={wanted} must be at least 1")
+        return min(wanted, n)
+    tokens = corpus.sizes.get("token", 1)
+    vocabulary = getattr(getattr(model, "config", None), "vocab_size", 0)
+    held = 2 * tokens * sum(layer.width + layer.outputs for layer in layers)
+    largest = 3 * max(layer.width * layer.outputs for layer in layers)
+    per_example = 4 * (held + largest + 5 * tokens * vocabulary)
+    return max(1, min(n, _LARGEST_BATCH, _BATCH_TOKENS // tokens or 1, memory // (2 * per_example)))
+
+
+def query_block(layers: Sequence[Layer], itemsize: int, memory: int, n_queries: int) -> int:
+    """Queries whose preconditioned gradients fit half the budget: each block costs one pass over the training data."""
+    per_query = itemsize * sum(layer.width * layer.outputs for layer in layers)
+    return max(1, min(n_queries, memory // (2 * per_query)))

@@ -1,0 +1,216 @@
+"""Scoring passes: query gradients, one pass over the training data, self-influence, attribution of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from inflab import kronecker
+from inflab.errors import LayerError
+from inflab.kronecker import Curvature
+from inflab.layer import Layer
+from inflab.layout import Tokens
+from inflab.plan import query_block
+from inflab.run.local import Pass
+
+__all__ = ["query_gradients", "score_pairs", "self_influence", "token_pairs", "token_scores"]
+
+
+def query_gradients(
+    run: Pass,
+    curvatures: Mapping[str, Curvature],
+    queries: xr.Dataset,
+    positions: np.ndarray,
+    rank: int | None = None,
+) -> dict[str, Tensor]:
+    """Preconditioned gradient of each query's measurement, `(q, o, i)` a layer: `(G + lambda I)^-1 grad f`.
+
+    Args:
+        run: the pass.
+        curvatures: of each layer.
+        queries: the query batch.
+        positions: which queries.
+        rank: truncate each to this rank (GB23 section 3.2.2), or None.
+    """
+    parts: dict[str, list[Tensor]] = {layer.name: [] for layer in run.layers}
+
+    def keep(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
+        grad_qoi = kronecker.example_gradients(tokens.activation, tokens.gradient, tokens.width)
+        ready_qoi = curvatures[layer.name].precondition(grad_qoi)
+        parts[layer.name].append(ready_qoi if rank is None else kronecker.truncate(ready_qoi, rank))
+
+    run.over(queries, "measurement", keep, what="queries", positions=positions)
+    return {name: torch.cat(part) for name, part in parts.items()}
+
+
+def score_pairs(
+    run: Pass,
+    curvatures: Mapping[str, Curvature],
+    queries: xr.Dataset,
+    train: xr.Dataset,
+    *,
+    by_layer: bool,
+    rank: int | None,
+) -> np.ndarray:
+    """Influence of every training sequence on every query.
+
+    All queries that fit the memory budget share one pass over the training data; each further block costs one more.
+
+    Returns:
+        `(query, train)`, or `(query, train, layer)` when `by_layer`: `grad f^T (G + lambda I)^-1 grad L`, the sign
+        being positive when training on the sequence raises f.
+    """
+    n_query, n_train = queries.sizes["query"], train.sizes["train"]
+    place = {layer.name: row for row, layer in enumerate(run.layers)}
+    dtype = _dtype(curvatures, run)
+    scores = np.zeros((n_query, n_train, len(run.layers)) if by_layer else (n_query, n_train), dtype=dtype)
+    for rows in _query_blocks(run, n_query, np.dtype(dtype).itemsize):
+        ready = query_gradients(run, curvatures, queries, rows, rank)
+
+        def add(
+            index: np.ndarray,
+            layer: Layer,
+            tokens: Tokens,
+            ready: dict[str, Tensor] = ready,
+            rows: np.ndarray = rows,
+        ) -> None:
+            grad_boi = kronecker.example_gradients(tokens.activation, tokens.gradient, tokens.width)
+            # The loss is -log p of the sequence, f is log p of the completion: the gradient of L enters with a minus.
+            value_qb = -(ready[layer.name].flatten(1) @ grad_boi.flatten(1).T).cpu().numpy()
+            if by_layer:
+                scores[np.ix_(rows, index, [place[layer.name]])] = value_qb[..., None]
+            else:
+                scores[np.ix_(rows, index)] += value_qb
+
+        run.over(train, "loss", add, what="scores")
+    return scores
+
+
+def self_influence(
+    run: Pass, curvatures: Mapping[str, Curvature], train: xr.Dataset, *, by_layer: bool
+) -> np.ndarray:
+    """Influence of each sequence on its own log-probability, `(train,)` or `(train, layer)`; never negative.
+
+    `sum G_rot^2 / (Lambda + lambda)`: rotated once, never back.
+    """
+    place = {layer.name: row for row, layer in enumerate(run.layers)}
+    values = np.zeros((train.sizes["train"], len(run.layers)), dtype=_dtype(curvatures, run))
+
+    def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
+        grad_boi = kronecker.example_gradients(tokens.activation, tokens.gradient, tokens.width)
+        values[index, place[layer.name]] = curvatures[layer.name].norm(grad_boi).cpu().numpy()
+
+    run.over(train, "loss", add, what="self-influence")
+    return values if by_layer else values.sum(axis=1)
+
+
+def token_scores(
+    run: Pass, curvatures: Mapping[str, Curvature], queries: xr.Dataset, train: xr.Dataset, pairs: np.ndarray
+) -> np.ndarray:
+    """Influence by layer and training token of chosen pairs (GB23 eqs. 30, 31).
+
+    Args:
+        run: the pass.
+        curvatures: of each layer.
+        queries: the query batch.
+        train: the training corpus.
+        pairs: `(pair, 2)`: positions of query and training sequence.
+
+    Returns:
+        `(pair, layer, token)`, tokens at their columns in `train`. Sums over layers and tokens are the scores.
+    """
+    place = {layer.name: row for row, layer in enumerate(run.layers)}
+    is_text = train["is_text"].transpose("train", "token").to_numpy()
+    values = np.zeros((len(pairs), len(run.layers), is_text.shape[1]), dtype=_dtype(curvatures, run))
+    for rows in _query_blocks(run, queries.sizes["query"], values.itemsize):
+        mine = np.flatnonzero(np.isin(pairs[:, 0], rows))
+        if not len(mine):
+            continue
+        ready = query_gradients(run, curvatures, queries, rows)
+        wanted = np.unique(pairs[mine, 1])
+
+        def add(
+            index: np.ndarray, layer: Layer, tokens: Tokens,
+            ready: dict[str, Tensor] = ready, rows: np.ndarray = rows, mine: np.ndarray = mine,
+        ) -> None:  # fmt: skip
+            columns = np.flatnonzero(is_text[index].any(axis=0))
+            for row, position in enumerate(index):
+                here = mine[pairs[mine, 1] == position]
+                matrix_poi = ready[layer.name][np.searchsorted(rows, pairs[here, 0])]
+                repeat = (
+                    a[row].expand(len(here), *a.shape[1:]) for a in (tokens.activation, tokens.gradient)
+                )
+                value_pt = -kronecker.token_influence(matrix_poi, *repeat)
+                value_pt = _sum_uses(value_pt, len(columns), layer)
+                values[np.ix_(here, [place[layer.name]], columns)] = value_pt.cpu().numpy()[:, None, :]
+
+        run.over(train, "loss", add, what="tokens", positions=wanted)
+    return values
+
+
+def token_pairs(
+    run: Pass, curvatures: Mapping[str, Curvature], queries: xr.Dataset, train: xr.Dataset, pairs: np.ndarray
+) -> np.ndarray:
+    """Influence by layer, training token and query token of chosen pairs (METHOD section 5).
+
+    Returns:
+        `(pair, layer, token, query_token)`. Sums over query tokens are `token_scores`.
+    """
+    kept: dict[tuple[str, int], tuple[Tensor, Tensor, int]] = {}
+    place = {layer.name: row for row, layer in enumerate(run.layers)}
+    text_q, text_t = (
+        c["is_text"].transpose(d, "token").to_numpy() for c, d in ((queries, "query"), (train, "train"))
+    )
+    shape = (len(pairs), len(run.layers), text_t.shape[1], text_q.shape[1])
+    values = np.zeros(shape, dtype=_dtype(curvatures, run))
+
+    def keep(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
+        for row, position in enumerate(index):
+            kept[layer.name, int(position)] = tokens.activation[row], tokens.gradient[row], tokens.width
+
+    def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
+        columns = np.flatnonzero(text_t[index].any(axis=0))
+        for row, position in enumerate(index):
+            train_tokens = (tokens.activation[row], tokens.gradient[row], tokens.width)
+            for pair in np.flatnonzero(pairs[:, 1] == position):
+                query = int(pairs[pair, 0])
+                value_st = -kronecker.pair_influence(
+                    curvatures[layer.name], kept[layer.name, query], train_tokens
+                )
+                value_st = _sum_uses(value_st, len(columns), layer)
+                value_ts = _sum_uses(value_st.T, len(query_columns), layer)
+                where = np.ix_([pair], [place[layer.name]], columns, query_columns)
+                values[where] = value_ts.cpu().numpy()[None, None]
+
+    wanted_q, wanted_t = (np.unique(pairs[:, side]) for side in (0, 1))
+    # One query batch, so that all queries share their columns.
+    query_columns = np.flatnonzero(text_q[wanted_q].any(axis=0))
+    whole = Pass(**{**vars(run), "batch_size": max(len(wanted_q), 1)})
+    whole.over(queries, "measurement", keep, what="query tokens", positions=wanted_q)
+    run.over(train, "loss", add, what="token pairs", positions=wanted_t)
+    return values
+
+
+def _query_blocks(run: Pass, n_query: int, itemsize: int) -> Iterator[np.ndarray]:
+    size = query_block(run.layers, itemsize, run.budget(), n_query)
+    for start in range(0, n_query, size):
+        yield np.arange(start, min(start + size, n_query))
+
+
+def _sum_uses(value_pt: Tensor, length: int, layer: Layer) -> Tensor:
+    """Tokens of a layer used several times come in a row: sum over uses."""
+    if value_pt.shape[1] % length:
+        raise LayerError(
+            f"{layer.name!r} has {value_pt.shape[1]} positions where the text has {length} tokens: its influence has "
+            "no place in the text; fit without it, with layers="
+        )
+    return value_pt.reshape(len(value_pt), -1, length).sum(1)
+
+
+def _dtype(curvatures: Mapping[str, Curvature], run: Pass) -> type[np.floating]:
+    is_double = any(p.dtype == torch.float64 for p in run.problem.model.parameters())
+    return np.float64 if is_double else np.float32

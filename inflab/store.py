@@ -1,0 +1,118 @@
+"""Labelled arrays on disk: zarr v3, written beside the target and moved into place when complete.
+
+A missing zarr chunk reads as zeros, silently; therefore a manifest of every file and its size is written last
+and checked on opening.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from inflab.errors import StoreError
+from inflab.schema import SCHEMA_VERSION, validate
+
+__all__ = ["open_tree", "save"]
+
+_MANIFEST = "inflab-manifest.json"
+_CHUNK = 4096  # training sequences in one chunk: shards of a score matrix can be written alone
+
+
+def save(arrays: xr.DataTree | xr.Dataset, path: str | Path) -> None:
+    """Write labelled arrays (scores, a top list, an explanation, a corpus) as a zarr v3 store.
+
+    Args:
+        arrays: a valid tree or dataset (`inflab.validate`).
+        path: a directory that does not exist yet.
+
+    Raises:
+        StoreError: when `path` exists, cannot be written, or the disk is too full.
+        SchemaError: when the arrays break the schema.
+    """
+    validate(arrays)
+    tree = arrays if isinstance(arrays, xr.DataTree) else xr.DataTree(arrays)
+    target = check_free(path, tree.nbytes)
+    partial = target.with_name(f".{target.name}.partial-{uuid.uuid4().hex[:8]}")
+    try:
+        # Dask chunks and encodings inherited from another file must not dictate this one.
+        plain = tree.map_over_datasets(lambda node: node.drop_encoding())
+        plain.to_zarr(partial, mode="w-", zarr_format=3, consolidated=False, encoding=_chunks(plain))
+        files = {str(f.relative_to(partial)): f.stat().st_size for f in partial.rglob("*") if f.is_file()}
+        (partial / _MANIFEST).write_text(json.dumps({"schema_version": SCHEMA_VERSION, "files": files}))
+        partial.rename(target)
+    except OSError as error:
+        raise StoreError(
+            f"path={str(target)!r} could not be written ({error}); choose a folder you can write to"
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(path: str | Path, n_bytes: int) -> Path:
+    """Return `path` as a `Path` when a store of `n_bytes` can be written there.
+
+    Raises:
+        StoreError: when it exists, its parent cannot be made, or the disk has too little room.
+    """
+    target = Path(path).expanduser()
+    if target.exists():
+        raise StoreError(f"path={str(target)!r} exists; choose another path, or remove it first")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(target.parent).free
+    except OSError as error:
+        raise StoreError(f"path={str(target)!r} cannot be made ({error}); choose another folder") from error
+    if free < n_bytes:
+        raise StoreError(
+            f"path={str(target)!r} needs {n_bytes:,} bytes at most, {free:,} are free; choose another disk"
+        )
+    return target
+
+
+def open_tree(path: str | Path) -> xr.DataTree:
+    """Open a store lazily after checking that it is complete and of this schema version.
+
+    Raises:
+        StoreError: when nothing is there, it is no inflab store, half written, or of another schema version.
+    """
+    target = Path(path).expanduser()
+    if not target.exists():
+        raise StoreError(f"path={str(target)!r} does not exist")
+    try:
+        manifest: dict[str, Any] = json.loads((target / _MANIFEST).read_text())
+        files, version = manifest["files"], manifest["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"path={str(target)!r} is not an inflab store, or it is half written "
+            f"({_MANIFEST} is missing or broken); write it again with save"
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"path={str(target)!r} has schema version {version!r}, this inflab reads {SCHEMA_VERSION}; "
+            "write it again with this version, or read it with the one that wrote it"
+        )
+    broken = [
+        n for n, size in files.items() if not (target / n).is_file() or (target / n).stat().st_size != size
+    ]
+    if broken:
+        raise StoreError(
+            f"path={str(target)!r} is damaged: {len(broken)} of {len(files)} files are missing or of the wrong "
+            f"size, the first is {broken[0]!r}; write it again with save"
+        )
+    return xr.open_datatree(target, engine="zarr", consolidated=False, chunks=None)
+
+
+def _chunks(tree: xr.DataTree) -> dict[str, Any]:
+    """Chunk every variable along `train` alone, so that regions of it can be written by different workers."""
+    encoding: dict[str, Any] = {}
+    for node in tree.subtree:
+        for name, variable in node.to_dataset(inherit=False).data_vars.items():
+            if "train" in variable.dims and variable.sizes["train"] > _CHUNK:
+                sizes = tuple(_CHUNK if dim == "train" else size for dim, size in variable.sizes.items())
+                encoding.setdefault(node.path, {})[name] = {"chunks": sizes}
+    return encoding
