@@ -124,9 +124,7 @@ class Capture:
                 deliver(layer)
         bad = [name for name, ok in is_finite.items() if not bool(ok)]
         if bad:
-            raise NumericsError(
-                f"NaN or infinity in activation or gradient of {bad[-1]!r} in the batch of {_ids(ids)}"
-            )
+            raise NumericsError(f"NaN or infinity in activation or gradient of {bad[-1]!r} in the batch of {_ids(ids)}")
         return value_b.detach()
 
     def _on_forward(self, layer: Layer, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor:
@@ -169,17 +167,13 @@ class Capture:
         is_bad = ~torch.isfinite(value_b.detach())
         if bool(is_bad.any()):
             bad = [i for i, b in zip(ids, is_bad.tolist(), strict=True) if b]
-            raise NumericsError(
-                f"the {quantity} is NaN or infinite in the batch of {_ids(ids)}, first for {bad[0]!r}"
-            )
+            raise NumericsError(f"the {quantity} is NaN or infinite in the batch of {_ids(ids)}, first for {bad[0]!r}")
 
     def _check_reached(self, layer: Layer, quantity: Quantity) -> None:
         if not self._inputs[layer.name]:
             raise LayerError(f"{layer.name!r} did not run in the forward pass; leave it out with layers=")
         if not self._arrived[layer.name]:
-            raise LayerError(
-                f"the output of {layer.name!r} never reaches the {quantity}; leave it out with layers="
-            )
+            raise LayerError(f"the output of {layer.name!r} never reaches the {quantity}; leave it out with layers=")
 
     @contextmanager
     def _passing(self, device: torch.device) -> Iterator[None]:
@@ -216,9 +210,7 @@ def _watching(
             for layer in layers:
                 for name in layer.modules:
 
-                    def hook(
-                        module: nn.Module, args: Any, kwargs: Any, output: Any, layer: Layer = layer
-                    ) -> Tensor:
+                    def hook(module: nn.Module, args: Any, kwargs: Any, output: Any, layer: Layer = layer) -> Tensor:
                         return on_forward(layer, module, args, kwargs, output)
 
                     handles.append(modules[name].register_forward_hook(hook, with_kwargs=True))

@@ -1,4 +1,4 @@
-"""Corpora as labelled arrays: text to token ids, map-style datasets to arrays, batches, fingerprints.
+"""Corpora as labelled arrays: text to token ids, batches, fingerprints.
 
 A corpus is an `xr.Dataset` over `train` or `query`. Text corpora hold `token_id`, `is_text` (not padding) and
 `is_target` (the token's log-probability counts) over `(train, token)`; tabular and image corpora hold `input`
@@ -19,7 +19,7 @@ from inflab.errors import CorpusError
 from inflab.pieces import readable_pieces
 from inflab.schema import root_attrs, variable_attrs
 
-__all__ = ["batch", "corpus_dim", "encode", "fingerprint", "from_arrays", "from_dataset"]
+__all__ = ["batch", "check_ids", "corpus_dim", "encode", "fingerprint", "labelled", "token_corpus"]
 
 TOKEN_VARIABLES = ("token_id", "is_text", "is_target")
 
@@ -74,9 +74,7 @@ def encode(
     if is_truncated.any():
         cut = [labels[i] for i in np.flatnonzero(is_truncated)]
         if completions is not None:
-            raise CorpusError(
-                f"max_length={max_length}: the completion would be cut in {dim} {_some(cut)}; shorten it"
-            )
+            raise CorpusError(f"max_length={max_length}: the completion would be cut in {dim} {_some(cut)}; shorten it")
         warnings.warn(
             f"max_length={max_length}: texts cut in {dim} {_some(cut)} (coordinate is_truncated)",
             stacklevel=2,
@@ -107,87 +105,7 @@ def encode(
         coords = {"prompt": texts, "completion": list(completions), **coords}
     if is_truncated.any():
         coords = {"is_truncated": is_truncated, **coords}
-    return _token_corpus(token_id, is_text, is_target, whole, dim, labels, coords, tokenizer)
-
-
-def from_arrays(
-    input: Any,  # noqa: A002 - the field's own word, and the variable's name
-    target: Any,
-    *,
-    dim: str = "train",
-    ids: Sequence[Any] | None = None,
-    **coords: Any,
-) -> xr.Dataset:
-    """A tabular or image corpus from arrays.
-
-    Args:
-        input: `(n, ...)`: `(n, feature)` or `(n, channel, height, width)`.
-        target: `(n,)` class numbers or values, or `(n, output)`.
-        dim: "train" or "query".
-        ids: n unique ids; 0..n-1 when None.
-        **coords: n further values each.
-
-    Raises:
-        CorpusError: no example, unequal lengths, or duplicate ids.
-    """
-    input_n, target_n = np.asarray(input), np.asarray(target)
-    if len(input_n) == 0:
-        raise CorpusError("input is empty; give at least one example")
-    if len(input_n) != len(target_n):
-        raise CorpusError(f"input has {len(input_n)} examples, target has {len(target_n)}; they must agree")
-    names = {2: ["feature"], 4: ["channel", "height", "width"]}.get(
-        input_n.ndim, [f"input_{axis}" for axis in range(1, input_n.ndim)]
-    )
-    extra = ["output"] if target_n.ndim == 2 else [f"target_{axis}" for axis in range(1, target_n.ndim)]
-    sizes = dict(zip(names + extra, input_n.shape[1:] + target_n.shape[1:], strict=True))
-    variables = {
-        "input": ((dim, *names), input_n, variable_attrs("input", "1", "what the model reads")),
-        "target": ((dim, *extra), target_n, variable_attrs("target", "1", "what the loss compares with")),
-    }
-    axes = {name: np.arange(size) for name, size in sizes.items()}
-    return _labelled(variables, dim, ids, coords, axes)
-
-
-def from_dataset(dataset: Any, *, dim: str = "train", tokenizer: Any = None) -> xr.Dataset:
-    """A corpus from a map-style torch or Hugging Face dataset, read once into memory.
-
-    Args:
-        dataset: `len()` and `[i]`; items are `(input, target)` pairs, or dicts with `input` and `target`, or dicts
-            with `input_ids` and optionally `attention_mask` and `labels` (-100: not a target). Further scalar
-            entries of a dict become coordinates.
-        dim: "train" or "query".
-        tokenizer: for readable tokens; without it tokens are shown as their ids.
-
-    Raises:
-        CorpusError: when items have none of these forms.
-    """
-    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-        raise CorpusError(
-            f"corpus of type {type(dataset).__name__} is neither an xarray Dataset nor a map-style dataset with "
-            "len() and [i]; use inflab.encode or inflab.corpus.from_arrays"
-        )
-    items = [dataset[i] for i in range(len(dataset))]
-    if not items:
-        raise CorpusError("the dataset is empty; give at least one example")
-    first = items[0]
-    if isinstance(first, Mapping) and "input_ids" in first:
-        return _from_token_items(items, dim, tokenizer)
-    if isinstance(first, Mapping) and {"input", "target"} <= set(first):
-        coords = {
-            k: [item[k] for item in items]
-            for k in first
-            if k not in ("input", "target") and np.ndim(first[k]) == 0
-        }
-        pairs = [(item["input"], item["target"]) for item in items]
-    elif isinstance(first, (tuple, list)) and len(first) == 2:
-        coords, pairs = {}, [(item[0], item[1]) for item in items]
-    else:
-        raise CorpusError(
-            f"dataset items of type {type(first).__name__} are not understood; use (input, target) pairs, dicts with "
-            "'input' and 'target', or dicts with 'input_ids'"
-        )
-    inputs, targets = ([np.asarray(pair[side]) for pair in pairs] for side in (0, 1))
-    return from_arrays(np.stack(inputs), np.stack(targets), dim=dim, **coords)
+    return token_corpus(token_id, is_text, is_target, whole, dim, labels, coords, tokenizer)
 
 
 def batch(corpus: xr.Dataset, index: np.ndarray) -> dict[str, np.ndarray]:
@@ -196,9 +114,7 @@ def batch(corpus: xr.Dataset, index: np.ndarray) -> dict[str, np.ndarray]:
     rows = corpus.drop_vars("vocabulary_text", errors="ignore").isel({dim: index})
     if "is_text" in rows:
         rows = rows.isel(token=np.flatnonzero(rows["is_text"].to_numpy().any(axis=0)))
-    return {
-        str(name): variable.to_numpy() for name, variable in rows.data_vars.items() if dim in variable.dims
-    }
+    return {str(name): variable.to_numpy() for name, variable in rows.data_vars.items() if dim in variable.dims}
 
 
 def corpus_dim(corpus: xr.Dataset) -> str:
@@ -209,9 +125,7 @@ def corpus_dim(corpus: xr.Dataset) -> str:
     """
     found = [dim for dim in ("train", "query") if dim in corpus.dims]
     if len(found) != 1:
-        raise CorpusError(
-            f"corpus has dims {tuple(corpus.dims)}; exactly one of 'train' and 'query' is needed"
-        )
+        raise CorpusError(f"corpus has dims {tuple(corpus.dims)}; exactly one of 'train' and 'query' is needed")
     return found[0]
 
 
@@ -248,44 +162,14 @@ def _join(texts: list[str], completions: Sequence[str] | None) -> tuple[list[str
     if completions is None:
         return texts, []
     if len(completions) != len(texts):
-        raise CorpusError(
-            f"completions has {len(completions)} entries, texts has {len(texts)}; they must agree"
-        )
+        raise CorpusError(f"completions has {len(completions)} entries, texts has {len(texts)}; they must agree")
     empty = [i for i, completion in enumerate(completions) if not completion]
     if empty:
-        raise CorpusError(
-            f"completions: empty at positions {_some(empty)}; a query needs a completion to measure"
-        )
+        raise CorpusError(f"completions: empty at positions {_some(empty)}; a query needs a completion to measure")
     return [p + c for p, c in zip(texts, completions, strict=True)], [len(p) for p in texts]
 
 
-def _from_token_items(items: list[Mapping[str, Any]], dim: str, tokenizer: Any) -> xr.Dataset:
-    width = max(len(item["input_ids"]) for item in items)
-    shape = (len(items), width)
-    token_id, is_text, is_target = np.zeros(shape, np.int32), np.zeros(shape, bool), np.zeros(shape, bool)
-    for i, item in enumerate(items):
-        row = np.asarray(item["input_ids"])
-        n = len(row)
-        token_id[i, :n] = row
-        is_text[i, :n] = np.asarray(item["attention_mask"]).astype(bool) if "attention_mask" in item else True
-        labels = np.asarray(item["labels"]) if "labels" in item else row
-        if "labels" in item and not np.array_equal(labels[labels != -100], row[labels != -100]):
-            raise CorpusError(
-                f"labels of item {i} differ from its input_ids; use the same ids, or -100 for no target"
-            )
-        is_target[i, :n] = is_text[i, :n] & (labels != -100)
-        is_target[i, np.flatnonzero(is_text[i])[:1]] = False
-    known = {"input_ids", "attention_mask", "labels", "token_type_ids"}
-    coords = {
-        k: [item[k] for item in items] for k in items[0] if k not in known and np.ndim(items[0][k]) == 0
-    }
-    text = coords.pop("text", None)
-    if text is None and tokenizer is not None:
-        text = [tokenizer.decode(token_id[i][is_text[i]]) for i in range(len(items))]
-    return _token_corpus(token_id, is_text, is_target, text, dim, None, coords, tokenizer)
-
-
-def _token_corpus(
+def token_corpus(
     token_id: np.ndarray,
     is_text: np.ndarray,
     is_target: np.ndarray,
@@ -321,10 +205,10 @@ def _token_corpus(
     }
     if text is not None:
         coords = {"text": list(text), **coords}
-    return _labelled(variables, dim, ids, coords, {"token": np.arange(token_id.shape[1]), "vocabulary": used})
+    return labelled(variables, dim, ids, coords, {"token": np.arange(token_id.shape[1]), "vocabulary": used})
 
 
-def _labelled(
+def labelled(
     variables: Mapping[str, Any],
     dim: str,
     ids: Sequence[Any] | None,

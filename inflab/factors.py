@@ -130,16 +130,12 @@ def with_damping(nodes: Mapping[str, xr.Dataset], damping: float, kind: str) -> 
     if kind not in ("relative", "absolute"):
         raise SettingError(f"damping_kind={kind!r} is not one of 'relative', 'absolute'")
     if not (np.isfinite(damping) and damping >= 0):
-        raise SettingError(
-            f"damping={damping!r} must be a finite number, zero or more; the paper's is 0.1, relative"
-        )
+        raise SettingError(f"damping={damping!r} must be a finite number, zero or more; the paper's is 0.1, relative")
     damped = {}
     for name, node in nodes.items():
         value = node["eigenvalues"].to_numpy() if "eigenvalues" in node else None
         absolute = (
-            0.0
-            if value is None
-            else float(damping * (value.mean(dtype=np.float64) if kind == "relative" else 1))
+            0.0 if value is None else float(damping * (value.mean(dtype=np.float64) if kind == "relative" else 1))
         )
         if value is not None and absolute == 0 and value.min() <= np.finfo(value.dtype).eps * value.max():
             raise NumericsError(
@@ -171,8 +167,6 @@ def curvatures(factors: xr.DataTree, layers: Sequence[Layer], model: nn.Module) 
             value = node[name].to_numpy()
             return torch.from_numpy(value if value.flags.writeable else value.copy()).to(device)
 
-        vectors = (
-            tensor(name) for name in ("gradient_eigenvectors", "activation_eigenvectors", "eigenvalues")
-        )
+        vectors = (tensor(name) for name in ("gradient_eigenvectors", "activation_eigenvectors", "eigenvalues"))
         found[layer.name] = Curvature(*vectors, damping=float(node.attrs["damping"]))
     return found

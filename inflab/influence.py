@@ -49,7 +49,7 @@ class Influence:
     @property
     def attrs(self) -> dict[str, Any]:
         """Method, settings, seed, fingerprints: what every result carries too."""
-        return dict(self._tree.attrs)
+        return {str(name): value for name, value in self._tree.attrs.items()}
 
     @property
     def problem(self) -> Problem:
@@ -59,9 +59,7 @@ class Influence:
             StoreError: when this was loaded without them.
         """
         if self._problem is None:
-            raise StoreError(
-                "this Influence was loaded without its problem; use inflab.load(path, problem=...)"
-            )
+            raise StoreError("this Influence was loaded without its problem; use inflab.load(path, problem=...)")
         return self._problem
 
     def score(
@@ -230,15 +228,12 @@ class Influence:
             "top": select_top(scores, k, sign="positive"),
             "bottom": select_top(scores, k, sign="negative"),
         }
-        tokens = {
-            f"{n}_tokens": self.attribute(queries, chosen, progress=progress) for n, chosen in lists.items()
-        }
-        tree = xr.DataTree.from_dict({"scores": scores, **lists, **tokens})
-        return tree.assign_attrs(self._attrs("explanation"))
+        tokens = {f"{n}_tokens": self.attribute(queries, chosen, progress=progress) for n, chosen in lists.items()}
+        root = xr.Dataset(attrs=self._attrs("explanation"))
+        tree: xr.DataTree = xr.DataTree.from_dict({"/": root, "scores": scores, **lists, **tokens})
+        return tree
 
-    def with_damping(
-        self, damping: float, damping_kind: Literal["relative", "absolute"] | None = None
-    ) -> Influence:
+    def with_damping(self, damping: float, damping_kind: Literal["relative", "absolute"] | None = None) -> Influence:
         """The same factors under another damping; nothing is fitted again.
 
         Args:
@@ -288,9 +283,7 @@ class Influence:
         modules = dict(problem.model.named_modules())
         lost = [layer.name for layer in layers if layer.name not in modules]
         if lost:
-            raise LayerError(
-                f"the model has no layer {lost[0]!r}, which was fitted; use the model of the fit"
-            )
+            raise LayerError(f"the model has no layer {lost[0]!r}, which was fitted; use the model of the fit")
         run = Pass(problem, layers, settings["dtype"], memory, batch_size, int(self.attrs["seed"]), progress)
         run.budget()
         return run, factor_arrays.curvatures(self.factors, layers, problem.model)

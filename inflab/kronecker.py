@@ -125,9 +125,7 @@ class Curvature:
         """`(G + lambda I)^-1 V` of each matrix in the batch (GB23 eq. 21)."""
         if self.eigenvalues is None:
             return value_boi
-        scaled_boi = rotate(value_boi, self.gradient_basis, self.activation_basis) / (
-            self.eigenvalues + self.damping
-        )
+        scaled_boi = rotate(value_boi, self.gradient_basis, self.activation_basis) / (self.eigenvalues + self.damping)
         back = None if self.activation_basis is None else self.activation_basis.T
         return rotate(scaled_boi, None if self.gradient_basis is None else self.gradient_basis.T, back)
 
@@ -159,10 +157,7 @@ def pair_influence(
         train: the same of the training sequence.
     """
     (a_s, g_s, width), (a_t, g_t, _) = query, train
-    a_s, a_t = (
-        a if a.is_floating_point() else torch.nn.functional.one_hot(a, width).to(g_s.dtype)
-        for a in (a_s, a_t)
-    )
+    a_s, a_t = (a if a.is_floating_point() else torch.nn.functional.one_hot(a, width).to(g_s.dtype) for a in (a_s, a_t))
     if curvature.eigenvalues is None:
         return (g_s @ g_t.T) * (a_s @ a_t.T)
     if curvature.activation_basis is not None:

@@ -52,9 +52,7 @@ def positions(queries: xr.Dataset, train: xr.Dataset, top: xr.Dataset) -> tuple[
         CorpusError: when `top` lacks `train (query, rank)`, or names an id that is not there.
     """
     if "train" not in top or set(top["train"].dims) != {"query", "rank"}:
-        raise CorpusError(
-            "top needs `train (query, rank)`, the ids of the chosen sequences; make it with inflab.top"
-        )
+        raise CorpusError("top needs `train (query, rank)`, the ids of the chosen sequences; make it with inflab.top")
     id_qr = top["train"].transpose("query", "rank").to_numpy()
     ranked = np.ones(id_qr.shape, bool)
     if "is_ranked" in top:
@@ -109,9 +107,7 @@ def token_dataset(
         "is_text": (dims, is_text, variable_attrs("is text", "1", "True where a token is text, not padding")),
         "token_text": (
             dims,
-            token_text(
-                train, train["token_id"].transpose("train", "token").to_numpy()[chosen][..., columns], is_text
-            ),
+            token_text(train, train["token_id"].transpose("train", "token").to_numpy()[chosen][..., columns], is_text),
             variable_attrs("token text", "1", "readable piece of the training sequence"),
         ),
     }
@@ -149,7 +145,5 @@ def _lookup(ids: np.ndarray, wanted: np.ndarray, dim: str) -> np.ndarray:
     found = order[place]
     lost = wanted[ids[found] != wanted]
     if len(lost):
-        raise CorpusError(
-            f"top names {dim} {lost[0]!r}, which is not in the corpus; use the corpus it was made from"
-        )
+        raise CorpusError(f"top names {dim} {lost[0]!r}, which is not in the corpus; use the corpus it was made from")
     return np.asarray(found)

@@ -141,9 +141,7 @@ def select_layers(model: nn.Module, pattern: LayerPattern = "auto") -> list[Laye
             if glob in why_not:
                 raise LayerError(f"layers={glob!r} cannot be covered: {why_not[glob]}")
             if not any(fnmatch.fnmatchcase(name, glob) for name in names):
-                raise LayerError(
-                    f"layers={glob!r} matches no supported layer; near names: {_near(glob, names)}"
-                )
+                raise LayerError(f"layers={glob!r} matches no supported layer; near names: {_near(glob, names)}")
     if not chosen:
         raise LayerError(f"layers={_show(pattern)} matches no supported layer; there are: {_near('', names)}")
     return chosen
@@ -201,9 +199,7 @@ def _describe(name: str, module: nn.Module) -> Layer | str:
     elif isinstance(module, nn.Linear):
         inputs, outputs = module.in_features, module.out_features
         kind = "Linear"
-    elif (
-        kind == "Conv1D" and weight.ndim == 2
-    ):  # transformers.pytorch_utils.Conv1D stores its weight transposed
+    elif kind == "Conv1D" and weight.ndim == 2:  # transformers.pytorch_utils.Conv1D stores its weight transposed
         inputs, outputs = weight.shape
     elif type(module) is nn.Conv2d:
         inputs, outputs = weight[0].numel(), module.out_channels

@@ -58,8 +58,7 @@ def lay_out(
     if len(parts) == 1:
         return parts[0]
     joined = (
-        torch.cat([getattr(part, name) for part in parts], dim=1)
-        for name in ("activation", "gradient", "is_text")
+        torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("activation", "gradient", "is_text")
     )
     return Tokens(*joined, layer.width)
 
@@ -115,9 +114,7 @@ def _conv2d(layer: Layer, module: nn.Conv2d, a: Tensor, g: Tensor) -> Tokens:
     if any(pad):
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         a = F.pad(a, pad, mode=mode)
-    patches = F.unfold(
-        a, module.kernel_size, dilation=module.dilation, stride=module.stride
-    )  # (n, C*kh*kw, position)
+    patches = F.unfold(a, module.kernel_size, dilation=module.dilation, stride=module.stride)  # (n, C*kh*kw, position)
     a_bgpi = patches.reshape(n, groups, layer.inputs, -1).transpose(2, 3)
     if layer.has_bias:
         a_bgpi = torch.cat([a_bgpi, a_bgpi.new_ones(*a_bgpi.shape[:3], 1)], dim=-1)

@@ -55,9 +55,7 @@ def available_memory(device: torch.device) -> int:
         return 4 * 1024**3
 
 
-def batch_size(
-    model: nn.Module, corpus: xr.Dataset, layers: Sequence[Layer], memory: int, wanted: int | None
-) -> int:
+def batch_size(model: nn.Module, corpus: xr.Dataset, layers: Sequence[Layer], memory: int, wanted: int | None) -> int:
     """Examples in one pass: as many as the budget holds, at most 64, and about 4,096 tokens.
 
     Args:

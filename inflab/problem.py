@@ -10,7 +10,8 @@ import xarray as xr
 from torch import nn
 
 from inflab import corpus as corpora
-from inflab.errors import ModelError, NumericsError, SettingError
+from inflab.adapters import from_dataset
+from inflab.errors import CorpusError, ModelError, NumericsError, SettingError
 from inflab.tasks import Task
 
 __all__ = ["Problem"]
@@ -33,12 +34,10 @@ class Problem:
         if not isinstance(model, nn.Module):
             raise SettingError(f"model is a {type(model).__name__}; expected a torch.nn.Module")
         if not isinstance(task, Task):
-            raise SettingError(
-                f"task is a {type(task).__name__}; expected an inflab.Task such as inflab.CausalLM()"
-            )
+            raise SettingError(f"task is a {type(task).__name__}; expected an inflab.Task such as inflab.CausalLM()")
         self.model = model
         self.task = task
-        self.corpus = corpus if isinstance(corpus, xr.Dataset) else corpora.from_dataset(corpus)
+        self.corpus = corpus if isinstance(corpus, xr.Dataset) else from_dataset(corpus)
         self.check_corpus(self.corpus, "train")
 
     def check_corpus(self, corpus: xr.Dataset, dim: str) -> None:
@@ -48,13 +47,9 @@ class Problem:
             CorpusError: naming the ids and the mend.
         """
         if not isinstance(corpus, xr.Dataset):
-            raise corpora.CorpusError(
-                f"{dim} corpus is a {type(corpus).__name__}; make an xr.Dataset with inflab.encode"
-            )
+            raise CorpusError(f"{dim} corpus is a {type(corpus).__name__}; make an xr.Dataset with inflab.encode")
         if corpora.corpus_dim(corpus) != dim:
-            raise corpora.CorpusError(
-                f"corpus runs over {corpora.corpus_dim(corpus)!r}; make it with dim={dim!r}"
-            )
+            raise CorpusError(f"corpus runs over {corpora.corpus_dim(corpus)!r}; make it with dim={dim!r}")
         corpora.check_ids(corpus)
         self.task.check(self.model, corpus)
 
@@ -65,9 +60,7 @@ class Problem:
             ModelError: when dropout or batch normalisation is active in `train()` mode.
             NumericsError: when a weight is NaN or infinite.
         """
-        active = [
-            name for name, module in self.model.named_modules() if module.training and _is_random(module)
-        ]
+        active = [name for name, module in self.model.named_modules() if module.training and _is_random(module)]
         if active:
             raise ModelError(
                 f"the model is in train() mode and {active[0]!r} acts differently there (dropout or batch "
@@ -106,7 +99,5 @@ def _is_random(module: nn.Module) -> bool:
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.p > 0
     # Attention modules of transformers keep functional dropout as a plain number.
-    rates = (
-        getattr(module, name, 0.0) for name in ("attention_dropout", "attn_dropout", "dropout", "dropout_p")
-    )
+    rates = (getattr(module, name, 0.0) for name in ("attention_dropout", "attn_dropout", "dropout", "dropout_p"))
     return any(isinstance(rate, (int, float)) and rate > 0 for rate in rates)

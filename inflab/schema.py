@@ -137,16 +137,12 @@ def _node_violations(node: xr.DataTree) -> list[str]:
         for key, value in dataset.attrs.items()
         if not _is_plain(value)
     ]
-    found += [
-        f"{node.path}: dim {dim!r} has no coordinate" for dim in dataset.dims if dim not in dataset.coords
-    ]
+    found += [f"{node.path}: dim {dim!r} has no coordinate" for dim in dataset.dims if dim not in dataset.coords]
     is_corpus = node.root.attrs.get("kind") == "corpus"
     for name, variable in dataset.data_vars.items():
         where = f"{node.path}: variable {name!r}"
         found += [f"{where}: unknown dim {d!r}" for d in variable.dims if d not in DIMS and not is_corpus]
-        found += [
-            f"{where}: attribute {key!r} is missing" for key in _VARIABLE_ATTRS if key not in variable.attrs
-        ]
+        found += [f"{where}: attribute {key!r} is missing" for key in _VARIABLE_ATTRS if key not in variable.attrs]
         found += [
             f"{where}: attribute {key!r} is {type(value).__name__}; keep to str, int, float, list of str"
             for key, value in variable.attrs.items()
@@ -173,6 +169,4 @@ _VARIABLE_RULES: list[tuple[Callable[[str], bool], Callable[[xr.DataArray], bool
 def _is_plain(value: Any) -> bool:
     if isinstance(value, (list, np.ndarray)):
         return all(isinstance(item, str) for item in value)
-    return isinstance(value, (str, int, float, np.integer, np.floating)) and not isinstance(
-        value, (bool, np.bool_)
-    )
+    return isinstance(value, (str, int, float, np.integer, np.floating)) and not isinstance(value, (bool, np.bool_))

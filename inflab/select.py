@@ -32,9 +32,7 @@ def effect(scores: xr.Dataset) -> xr.Dataset:
     """
     _require(scores, "influence")
     if "n_train" not in scores.attrs:
-        raise SchemaError([
-            "/: attribute 'n_train' is missing, so influence cannot be turned into nats per copy"
-        ])
+        raise SchemaError(["/: attribute 'n_train' is missing, so influence cannot be turned into nats per copy"])
     value = (scores["influence"] / scores.attrs["n_train"]).assign_attrs(_EFFECT_ATTRS)
     return scores.drop_vars("influence").assign(effect=value)
 
@@ -103,16 +101,12 @@ def top(scores: xr.Dataset, k: int = 10, *, sign: Sign = "positive") -> xr.Datas
             "share": (
                 dims,
                 share_qr,
-                variable_attrs(
-                    "share of total", "1", f"share of the query's total {sign} influence over `train`"
-                ),
+                variable_attrs("share of total", "1", f"share of the query's total {sign} influence over `train`"),
             ),
             "is_ranked": (
                 dims,
                 signed_qr,
-                variable_attrs(
-                    "is ranked", "1", f"False where fewer sequences than ranks have {sign} influence"
-                ),
+                variable_attrs("is ranked", "1", f"False where fewer sequences than ranks have {sign} influence"),
             ),
         },
         coords=coords,
@@ -132,9 +126,7 @@ def _require(scores: xr.Dataset, variable: str, *dims: str) -> None:
     if not isinstance(scores, xr.Dataset):
         raise SchemaError([f"/: expected an xarray Dataset with `{variable}`, got {type(scores).__name__}"])
     if variable not in scores:
-        raise SchemaError([
-            f"/: variable {variable!r} is missing; the dataset holds {sorted(map(str, scores))}"
-        ])
+        raise SchemaError([f"/: variable {variable!r} is missing; the dataset holds {sorted(map(str, scores))}"])
     missing = [dim for dim in dims if dim not in scores[variable].dims]
     if missing:
         raise SchemaError([f"/: {variable!r} has dims {scores[variable].dims}, needs {missing} too"])

@@ -1,7 +1,7 @@
 """Labelled arrays on disk: zarr v3, written beside the target and moved into place when complete.
 
-A missing zarr chunk reads as zeros, silently; therefore a manifest of every file and its size is written last
-and checked on opening.
+A missing zarr chunk reads as zeros, silently; therefore a manifest of every file and its size is written last,
+into the root's attributes, and checked on opening.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from inflab.schema import SCHEMA_VERSION, validate
 
 __all__ = ["open_tree", "save"]
 
-_MANIFEST = "inflab-manifest.json"
+_MANIFEST = "manifest"  # an attribute of the root on disk only: {file: bytes} as JSON text
 _CHUNK = 4096  # training sequences in one chunk: shards of a score matrix can be written alone
 
 
@@ -42,8 +42,7 @@ def save(arrays: xr.DataTree | xr.Dataset, path: str | Path) -> None:
         # Dask chunks and encodings inherited from another file must not dictate this one.
         plain = tree.map_over_datasets(lambda node: node.drop_encoding())
         plain.to_zarr(partial, mode="w-", zarr_format=3, consolidated=False, encoding=_chunks(plain))
-        files = {str(f.relative_to(partial)): f.stat().st_size for f in partial.rglob("*") if f.is_file()}
-        (partial / _MANIFEST).write_text(json.dumps({"schema_version": SCHEMA_VERSION, "files": files}))
+        _write_manifest(partial)
         partial.rename(target)
     except OSError as error:
         raise StoreError(
@@ -84,27 +83,35 @@ def open_tree(path: str | Path) -> xr.DataTree:
     if not target.exists():
         raise StoreError(f"path={str(target)!r} does not exist")
     try:
-        manifest: dict[str, Any] = json.loads((target / _MANIFEST).read_text())
-        files, version = manifest["files"], manifest["schema_version"]
+        attrs: dict[str, Any] = json.loads((target / "zarr.json").read_text())["attributes"]
+        files, version = json.loads(attrs[_MANIFEST]), attrs["schema_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
-            f"path={str(target)!r} is not an inflab store, or it is half written "
-            f"({_MANIFEST} is missing or broken); write it again with save"
+            f"path={str(target)!r} is not an inflab store, or it is half written (its manifest is missing or "
+            "broken); write it again with save"
         ) from error
     if version != SCHEMA_VERSION:
         raise StoreError(
             f"path={str(target)!r} has schema version {version!r}, this inflab reads {SCHEMA_VERSION}; "
             "write it again with this version, or read it with the one that wrote it"
         )
-    broken = [
-        n for n, size in files.items() if not (target / n).is_file() or (target / n).stat().st_size != size
-    ]
+    broken = [n for n, size in files.items() if not (target / n).is_file() or (target / n).stat().st_size != size]
     if broken:
         raise StoreError(
             f"path={str(target)!r} is damaged: {len(broken)} of {len(files)} files are missing or of the wrong "
             f"size, the first is {broken[0]!r}; write it again with save"
         )
-    return xr.open_datatree(target, engine="zarr", consolidated=False, chunks=None)
+    tree = xr.open_datatree(target, engine="zarr", consolidated=False, chunks=None)
+    del tree.attrs[_MANIFEST]
+    return tree
+
+
+def _write_manifest(folder: Path) -> None:
+    root = folder / "zarr.json"
+    files = {f.relative_to(folder).as_posix(): f.stat().st_size for f in folder.rglob("*") if f.is_file() and f != root}
+    metadata = json.loads(root.read_text())
+    metadata["attributes"][_MANIFEST] = json.dumps(files)
+    root.write_text(json.dumps(metadata))
 
 
 def _chunks(tree: xr.DataTree) -> dict[str, Any]:

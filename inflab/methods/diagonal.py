@@ -21,6 +21,4 @@ class Diagonal(LayerMethod):
 
     def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
         found = mean_square_gradients(run, quantity, positions, None)
-        return {
-            name: LayerFactors(eigenvalues=value, examples=len(positions)) for name, value in found.items()
-        }
+        return {name: LayerFactors(eigenvalues=value, examples=len(positions)) for name, value in found.items()}

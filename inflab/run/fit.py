@@ -37,9 +37,7 @@ class Basis:
     tokens: int
 
 
-def covariance_bases(
-    run: Pass, quantity: Quantity, positions: np.ndarray, blocks: int = 1
-) -> dict[str, Basis]:
+def covariance_bases(run: Pass, quantity: Quantity, positions: np.ndarray, blocks: int = 1) -> dict[str, Basis]:
     """Eigenbases of `A = E[a_bar a_bar^T]` and `S = E[Ds Ds^T]`, averages over tokens of text (GB23 eq. 16).
 
     Args:

@@ -90,9 +90,7 @@ def score_pairs(
     return scores
 
 
-def self_influence(
-    run: Pass, curvatures: Mapping[str, Curvature], train: xr.Dataset, *, by_layer: bool
-) -> np.ndarray:
+def self_influence(run: Pass, curvatures: Mapping[str, Curvature], train: xr.Dataset, *, by_layer: bool) -> np.ndarray:
     """Influence of each sequence on its own log-probability, `(train,)` or `(train, layer)`; never negative.
 
     `sum G_rot^2 / (Lambda + lambda)`: rotated once, never back.
@@ -141,9 +139,7 @@ def token_scores(
             for row, position in enumerate(index):
                 here = mine[pairs[mine, 1] == position]
                 matrix_poi = ready[layer.name][np.searchsorted(rows, pairs[here, 0])]
-                repeat = (
-                    a[row].expand(len(here), *a.shape[1:]) for a in (tokens.activation, tokens.gradient)
-                )
+                repeat = (a[row].expand(len(here), *a.shape[1:]) for a in (tokens.activation, tokens.gradient))
                 value_pt = -kronecker.token_influence(matrix_poi, *repeat)
                 value_pt = _sum_uses(value_pt, len(columns), layer)
                 values[np.ix_(here, [place[layer.name]], columns)] = value_pt.cpu().numpy()[:, None, :]
@@ -162,9 +158,7 @@ def token_pairs(
     """
     kept: dict[tuple[str, int], tuple[Tensor, Tensor, int]] = {}
     place = {layer.name: row for row, layer in enumerate(run.layers)}
-    text_q, text_t = (
-        c["is_text"].transpose(d, "token").to_numpy() for c, d in ((queries, "query"), (train, "train"))
-    )
+    text_q, text_t = (c["is_text"].transpose(d, "token").to_numpy() for c, d in ((queries, "query"), (train, "train")))
     shape = (len(pairs), len(run.layers), text_t.shape[1], text_q.shape[1])
     values = np.zeros(shape, dtype=_dtype(curvatures, run))
 
@@ -178,9 +172,7 @@ def token_pairs(
             train_tokens = (tokens.activation[row], tokens.gradient[row], tokens.width)
             for pair in np.flatnonzero(pairs[:, 1] == position):
                 query = int(pairs[pair, 0])
-                value_st = -kronecker.pair_influence(
-                    curvatures[layer.name], kept[layer.name, query], train_tokens
-                )
+                value_st = -kronecker.pair_influence(curvatures[layer.name], kept[layer.name, query], train_tokens)
                 value_st = _sum_uses(value_st, len(columns), layer)
                 value_ts = _sum_uses(value_st.T, len(query_columns), layer)
                 where = np.ix_([pair], [place[layer.name]], columns, query_columns)

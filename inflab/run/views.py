@@ -46,9 +46,7 @@ def output_scores(
     """
     task, model = run.problem.task, run.problem.model
     if not hasattr(task, "token_log_probability"):
-        raise SettingError(
-            f"view='output' needs a task with token_log_probability, such as CausalLM; got {task!r}"
-        )
+        raise SettingError(f"view='output' needs a task with token_log_probability, such as CausalLM; got {task!r}")
     text = train["is_text"].transpose("train", "token").to_numpy()
     values = np.zeros((len(pairs), text.shape[1]))
     modules = dict(model.named_modules())
@@ -62,9 +60,7 @@ def output_scores(
         one = {n: (t if t.dtype == torch.bool else t.long()).to(device) for n, t in _tensors(arrays).items()}
         # Fused attention kernels have no forward-mode derivative; the plain one has.
         with frozen(model), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-            duals = {
-                n: forward_ad.make_dual(p.detach(), tangents[n]) for n, p in _weights(model, tangents).items()
-            }
+            duals = {n: forward_ad.make_dual(p.detach(), tangents[n]) for n, p in _weights(model, tangents).items()}
             log_p = task.token_log_probability(task.forward(_bound(model, duals), one), one)
             tangent = forward_ad.unpack_dual(log_p).tangent
         columns = np.flatnonzero(text[position])

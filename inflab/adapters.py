@@ -1,0 +1,115 @@
+"""Corpora from what people have: arrays, and map-style torch or Hugging Face datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from inflab.corpus import labelled, token_corpus
+from inflab.errors import CorpusError
+from inflab.schema import variable_attrs
+
+__all__ = ["from_arrays", "from_dataset"]
+
+
+def from_arrays(
+    input: Any,  # noqa: A002 - the field's own word, and the variable's name
+    target: Any,
+    *,
+    dim: str = "train",
+    ids: Sequence[Any] | None = None,
+    **coords: Any,
+) -> xr.Dataset:
+    """A tabular or image corpus from arrays.
+
+    Args:
+        input: `(n, ...)`: `(n, feature)` or `(n, channel, height, width)`.
+        target: `(n,)` class numbers or values, or `(n, output)`.
+        dim: "train" or "query".
+        ids: n unique ids; 0..n-1 when None.
+        **coords: n further values each.
+
+    Raises:
+        CorpusError: no example, unequal lengths, or duplicate ids.
+    """
+    input_n, target_n = np.asarray(input), np.asarray(target)
+    if len(input_n) == 0:
+        raise CorpusError("input is empty; give at least one example")
+    if len(input_n) != len(target_n):
+        raise CorpusError(f"input has {len(input_n)} examples, target has {len(target_n)}; they must agree")
+    names = {2: ["feature"], 4: ["channel", "height", "width"]}.get(
+        input_n.ndim, [f"input_{axis}" for axis in range(1, input_n.ndim)]
+    )
+    extra = ["output"] if target_n.ndim == 2 else [f"target_{axis}" for axis in range(1, target_n.ndim)]
+    sizes = dict(zip(names + extra, input_n.shape[1:] + target_n.shape[1:], strict=True))
+    variables = {
+        "input": ((dim, *names), input_n, variable_attrs("input", "1", "what the model reads")),
+        "target": ((dim, *extra), target_n, variable_attrs("target", "1", "what the loss compares with")),
+    }
+    axes = {name: np.arange(size) for name, size in sizes.items()}
+    return labelled(variables, dim, ids, coords, axes)
+
+
+def from_dataset(dataset: Any, *, dim: str = "train", tokenizer: Any = None) -> xr.Dataset:
+    """A corpus from a map-style torch or Hugging Face dataset, read once into memory.
+
+    Args:
+        dataset: `len()` and `[i]`; items are `(input, target)` pairs, or dicts with `input` and `target`, or dicts
+            with `input_ids` and optionally `attention_mask` and `labels` (-100: not a target). Further scalar
+            entries of a dict become coordinates.
+        dim: "train" or "query".
+        tokenizer: for readable tokens; without it tokens are shown as their ids.
+
+    Raises:
+        CorpusError: when items have none of these forms.
+    """
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise CorpusError(
+            f"corpus of type {type(dataset).__name__} is neither an xarray Dataset nor a map-style dataset with "
+            "len() and [i]; use inflab.encode or inflab.adapters.from_arrays"
+        )
+    items = [dataset[i] for i in range(len(dataset))]
+    if not items:
+        raise CorpusError("the dataset is empty; give at least one example")
+    first = items[0]
+    if isinstance(first, Mapping) and "input_ids" in first:
+        return _from_token_items(items, dim, tokenizer)
+    if isinstance(first, Mapping) and {"input", "target"} <= set(first):
+        coords = {
+            k: [item[k] for item in items] for k in first if k not in ("input", "target") and np.ndim(first[k]) == 0
+        }
+        pairs = [(item["input"], item["target"]) for item in items]
+    elif isinstance(first, (tuple, list)) and len(first) == 2:
+        coords, pairs = {}, [(item[0], item[1]) for item in items]
+    else:
+        raise CorpusError(
+            f"dataset items of type {type(first).__name__} are not understood; use (input, target) pairs, dicts with "
+            "'input' and 'target', or dicts with 'input_ids'"
+        )
+    inputs, targets = ([np.asarray(pair[side]) for pair in pairs] for side in (0, 1))
+    return from_arrays(np.stack(inputs), np.stack(targets), dim=dim, **coords)
+
+
+def _from_token_items(items: list[Mapping[str, Any]], dim: str, tokenizer: Any) -> xr.Dataset:
+    width = max(len(item["input_ids"]) for item in items)
+    shape = (len(items), width)
+    token_id, is_text, is_target = np.zeros(shape, np.int32), np.zeros(shape, bool), np.zeros(shape, bool)
+    for i, item in enumerate(items):
+        row = np.asarray(item["input_ids"])
+        n = len(row)
+        token_id[i, :n] = row
+        is_text[i, :n] = np.asarray(item["attention_mask"]).astype(bool) if "attention_mask" in item else True
+        labels = np.asarray(item["labels"]) if "labels" in item else row
+        if "labels" in item and not np.array_equal(labels[labels != -100], row[labels != -100]):
+            raise CorpusError(f"labels of item {i} differ from its input_ids; use the same ids, or -100 for no target")
+        is_target[i, :n] = is_text[i, :n] & (labels != -100)
+        is_target[i, np.flatnonzero(is_text[i])[:1]] = False
+    known = {"input_ids", "attention_mask", "labels", "token_type_ids"}
+    coords = {k: [item[k] for item in items] for k in items[0] if k not in known and np.ndim(items[0][k]) == 0}
+    text = coords.pop("text", None)
+    if text is None and tokenizer is not None:
+        text = [tokenizer.decode(token_id[i][is_text[i]]) for i in range(len(items))]
+    return token_corpus(token_id, is_text, is_target, text, dim, None, coords, tokenizer)

@@ -1,0 +1,161 @@
+"""Next-token prediction."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch.nn.functional as F
+import xarray as xr
+from torch import Tensor, nn
+
+from inflab.corpus import corpus_dim
+from inflab.errors import CorpusError, ModelError
+from inflab.tasks.base import Batch, Draws, Task, at_least_float32, check_choice, draw_class, margin, refuse
+
+__all__ = ["CausalLM"]
+
+
+@dataclass(frozen=True)
+class CausalLM(Task):
+    """Next-token prediction: L = -sum of log p over target tokens, f = log p(completion | prompt) (GB23 eq. 24).
+
+    Prompt tokens are context: their positions receive gradient through attention only.
+
+    Args:
+        measurement: "log_probability", or "margin": the sum over target tokens of log(p / (1 - p)).
+    """
+
+    measurement: Literal["log_probability", "margin"] = "log_probability"
+
+    def __post_init__(self) -> None:
+        check_choice("measurement", self.measurement, ("log_probability", "margin"))
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Logits `(example, token, vocabulary)`; positions count from each text's first token on either padding side."""
+        is_text = batch["is_text"]
+        takes = inspect.signature(model.forward).parameters
+        offered: dict[str, Any] = {
+            "attention_mask": is_text.long(),
+            "position_ids": (is_text.long().cumsum(-1) - 1).clamp(min=0),
+            "use_cache": False,
+        }
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+        if "attention_mask" not in takes and not takes_any and not bool(is_text[:, 0].all()):
+            raise ModelError(
+                f"{type(model).__name__}.forward takes no attention_mask, so texts padded left are wrong; pad right"
+            )
+        outputs = model(batch["token_id"], **{name: value for name, value in offered.items() if name in takes})
+        return outputs.logits if hasattr(outputs, "logits") else outputs  # type: ignore[no-any-return]
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """-log p of the target tokens, summed over each example."""
+        return -self._sum(self._token_log_probability(outputs, batch), batch)
+
+    def sample(self, outputs: Tensor, batch: Batch, draws: Draws) -> Batch:
+        """Target tokens drawn from softmax(logits) by inverse transform, one uniform number a text position."""
+        where, logits_nv = self._predicting(outputs, batch)
+        # Drawn by position in the text, not in the row: the same text padded otherwise gets the same labels.
+        position = (batch["is_text"].long().cumsum(-1) - 1)[:, 1:][where]
+        uniform_bt = draws.uniform(outputs.shape[1]).to(logits_nv.device)
+        uniform_n = uniform_bt[where.nonzero()[:, 0], position]
+        label = batch["token_id"].clone()
+        label[:, 1:][where] = draw_class(logits_nv, uniform_n).to(label.dtype)
+        return {**batch, "label": label}
+
+    def measure(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Log-probability (nat) or margin of the completion."""
+        if self.measurement == "log_probability":
+            return -self.loss(outputs, batch)
+        where, logits_nv = self._predicting(outputs, batch)
+        return self._sum(margin(logits_nv, batch["token_id"][:, 1:][where]), batch)
+
+    def token_log_probability(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Log p of every target token at its own position, `(example, token)`; 0 elsewhere."""
+        where, _ = self._predicting(outputs, batch)
+        value_n = self._token_log_probability(outputs, batch)
+        # index_put, not assignment: this is differentiated forwards and backwards.
+        example, column = where.nonzero(as_tuple=True)
+        base = value_n.new_zeros(batch["is_text"].shape)
+        return base.index_put((example, column + 1), value_n)
+
+    def mask(self, batch: Batch) -> Tensor:
+        """`is_text`: padding counts nowhere."""
+        return batch["is_text"]
+
+    def check(self, model: nn.Module, corpus: xr.Dataset) -> None:
+        """Refuse missing variables, rows without text or target, and ids or lengths beyond the model's."""
+        missing = {"token_id", "is_text", "is_target"} - set(corpus.data_vars)
+        if missing:
+            raise CorpusError(f"CausalLM needs the variables {sorted(missing)}; see inflab.encode")
+        dim = corpus_dim(corpus)
+        ids = corpus[dim].to_numpy()
+        is_text, is_target = (corpus[name].transpose(dim, "token").to_numpy() for name in ("is_text", "is_target"))
+        token_id = corpus["token_id"].transpose(dim, "token").to_numpy()
+        refuse(ids, ~is_text.any(axis=1), dim, "no token of text (all masked)", "remove these rows")
+        refuse(
+            ids,
+            (is_target & ~is_text).any(axis=1),
+            dim,
+            "is_target where is_text is False",
+            "mask them alike",
+        )
+        first = np.zeros_like(is_text)
+        first[np.arange(len(ids)), is_text.argmax(axis=1)] = True
+        refuse(
+            ids,
+            (is_target & first).any(axis=1),
+            dim,
+            "the first token as a target",
+            "nothing predicts it: is_target must be False",
+        )
+        refuse(
+            ids,
+            ~is_target.any(axis=1),
+            dim,
+            "no target token",
+            "give a completion, or a text of two tokens or more",
+        )
+        holes = np.abs(np.diff(is_text.astype(np.int8), axis=1)).sum(axis=1) + is_text[:, 0] + is_text[:, -1] > 2
+        refuse(ids, holes, dim, "padding inside the text", "pad on the left or on the right")
+        config = getattr(model, "config", None)
+        vocabulary = getattr(config, "vocab_size", None)
+        if vocabulary is not None:
+            outside = ((token_id < 0) | (token_id >= vocabulary)) & is_text
+            mend = "encode with the model's own tokenizer"
+            refuse(
+                ids,
+                outside.any(axis=1),
+                dim,
+                f"token ids outside the model's vocabulary of {vocabulary}",
+                mend,
+            )
+        longest = getattr(config, "max_position_embeddings", None)
+        if longest is not None:
+            too_long = is_text.sum(axis=1) > longest
+            refuse(
+                ids,
+                too_long,
+                dim,
+                f"more than the model's {longest} positions",
+                "shorten them, or encode with max_length",
+            )
+
+    def _predicting(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Where the next token is a target, `(example, token - 1)`, and the logits there, `(n, vocabulary)`.
+
+        Selected, not multiplied: logits at padding may be NaN.
+        """
+        where = batch["is_target"][:, 1:]
+        return where, at_least_float32(outputs[:, :-1][where])
+
+    def _token_log_probability(self, outputs: Tensor, batch: Batch) -> Tensor:
+        where, logits_nv = self._predicting(outputs, batch)
+        label = batch.get("label", batch["token_id"])[:, 1:][where]
+        return -F.cross_entropy(logits_nv, label, reduction="none")
+
+    def _sum(self, value_n: Tensor, batch: Batch) -> Tensor:
+        where = batch["is_target"][:, 1:]
+        return value_n.new_zeros(len(where)).index_add(0, where.nonzero()[:, 0], value_n)
