@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from inflab import datasets, models, plot, widgets
     from inflab.corpus import encode
-    from inflab.influence import Influence, load
+    from inflab.influence import Influence
     from inflab.layer import layers
     from inflab.methods import EKFAC, KFAC, Diagonal, Identity
     from inflab.problem import Problem
+    from inflab.reopen import load
     from inflab.schema import validate
     from inflab.select import effect, top
     from inflab.store import save
@@ -41,7 +42,7 @@ _HOME = {
     "effect": "select",
     "encode": "corpus",
     "layers": "layer",
-    "load": "influence",
+    "load": "reopen",
     "models": "models",
     "plot": "plot",
     "save": "store",

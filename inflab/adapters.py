@@ -32,6 +32,9 @@ def from_arrays(
         ids: n unique ids; 0..n-1 when None.
         **coords: n further values each.
 
+    Returns:
+        `input (dim, ...)` and `target (dim, ...)`, every dim with a coordinate.
+
     Raises:
         CorpusError: no example, unequal lengths, or duplicate ids.
     """
@@ -62,6 +65,9 @@ def from_dataset(dataset: Any, *, dim: str = "train", tokenizer: Any = None) -> 
             entries of a dict become coordinates.
         dim: "train" or "query".
         tokenizer: for readable tokens; without it tokens are shown as their ids.
+
+    Returns:
+        A corpus as `inflab.encode` or `from_arrays` make it.
 
     Raises:
         CorpusError: when items have none of these forms.

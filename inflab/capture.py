@@ -117,7 +117,7 @@ class Capture:
             value_b = _quantity(task, outputs, batch, quantity, Draws(seed, ids))
             self._check_value(value_b, quantity, ids)
             if value_b.requires_grad:
-                value_b.sum().backward()  # type: ignore[no-untyped-call]
+                value_b.sum().backward()
         for layer in self._layers:
             self._check_reached(layer, quantity)
             if layer.name not in is_finite:  # several uses: complete only now
@@ -127,17 +127,18 @@ class Capture:
             raise NumericsError(f"NaN or infinity in activation or gradient of {bad[-1]!r} in the batch of {_ids(ids)}")
         return value_b.detach()
 
-    def _on_forward(self, layer: Layer, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Tensor:
-        given = args[0] if args else next(iter(kwargs.values()))
+    def _on_forward(self, layer: Layer, args: Any, kwargs: Any, output: Any) -> Tensor:
+        given: Tensor = args[0] if args else next(iter(kwargs.values()))
         if not isinstance(output, Tensor):
             raise LayerError(f"{layer.name!r} returned a {type(output).__name__}; only tensors are supported")
         if not output.requires_grad:
             # The graph starts here. A sum, not requires_grad_(): the model may change a layer's output in place.
             output = output + torch.zeros((), dtype=output.dtype, device=output.device, requires_grad=True)
+        started: Tensor = output
         use = len(self._inputs[layer.name])
         self._inputs[layer.name].append((given, given._version))
-        output.register_hook(lambda grad: self._on_backward(layer, use, grad))  # type: ignore[no-untyped-call]
-        return output
+        started.register_hook(lambda grad: self._on_backward(layer, use, grad))
+        return started
 
     def _on_backward(self, layer: Layer, use: int, grad: Tensor) -> None:
         self._arrived[layer.name][use] = grad.detach()
@@ -211,7 +212,7 @@ def _watching(
                 for name in layer.modules:
 
                     def hook(module: nn.Module, args: Any, kwargs: Any, output: Any, layer: Layer = layer) -> Tensor:
-                        return on_forward(layer, module, args, kwargs, output)
+                        return on_forward(layer, args, kwargs, output)
 
                     handles.append(modules[name].register_forward_hook(hook, with_kwargs=True))
             yield
@@ -223,9 +224,9 @@ def _watching(
 def model_device(model: nn.Module) -> torch.device:
     """Where a batch must be: the device of the first weight that is not offloaded."""
     spread = getattr(model, "hf_device_map", None)
-    hook = getattr(model, "_hf_hook", None)
-    if spread and getattr(hook, "execution_device", None) is not None:
-        return torch.device(hook.execution_device)
+    execution_device = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
+    if spread and execution_device is not None:
+        return torch.device(execution_device)
     for value in [*model.parameters(), *model.buffers()]:
         if not value.is_meta:
             return value.device

@@ -118,7 +118,10 @@ def batch(corpus: xr.Dataset, index: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def corpus_dim(corpus: xr.Dataset) -> str:
-    """The dim a corpus runs over: "train" or "query".
+    """The dim a corpus runs over.
+
+    Returns:
+        "train" or "query".
 
     Raises:
         CorpusError: when it has neither, or both.
@@ -179,6 +182,7 @@ def token_corpus(
     coords: Mapping[str, Any],
     tokenizer: Any,
 ) -> xr.Dataset:
+    """A text corpus from `(n, token)` arrays of ids and masks; pieces are `[id]` without a tokenizer."""
     used = np.unique(token_id[is_text]).astype(np.int32)
     pieces = [f"[{i}]" for i in used] if tokenizer is None else readable_pieces(tokenizer, used)
     variables = {
@@ -215,6 +219,7 @@ def labelled(
     coords: Mapping[str, Any],
     axes: Mapping[str, Any],
 ) -> xr.Dataset:
+    """A corpus from variables over `dim`, values for each example, and the values of the other dims."""
     n = next(iter(variables.values()))[1].shape[0]
     columns = {dim: range(n) if ids is None else ids, **coords}
     arrays: dict[str, Any] = dict(axes)

@@ -123,6 +123,9 @@ def with_damping(nodes: Mapping[str, xr.Dataset], damping: float, kind: str) -> 
         damping: not negative.
         kind: "relative" (times the layer's mean eigenvalue, GB23 section 2.2) or "absolute".
 
+    Returns:
+        Layer name -> factors, with `damping` in attrs.
+
     Raises:
         SettingError: when damping is negative or not finite, or the kind is unknown.
         NumericsError: when a layer stays singular; it is named.
@@ -167,6 +170,10 @@ def curvatures(factors: xr.DataTree, layers: Sequence[Layer], model: nn.Module) 
             value = node[name].to_numpy()
             return torch.from_numpy(value if value.flags.writeable else value.copy()).to(device)
 
-        vectors = (tensor(name) for name in ("gradient_eigenvectors", "activation_eigenvectors", "eigenvalues"))
-        found[layer.name] = Curvature(*vectors, damping=float(node.attrs["damping"]))
+        found[layer.name] = Curvature(
+            gradient_basis=tensor("gradient_eigenvectors"),
+            activation_basis=tensor("activation_eigenvectors"),
+            eigenvalues=tensor("eigenvalues"),
+            damping=float(node.attrs["damping"]),
+        )
     return found

@@ -16,7 +16,7 @@ import xarray as xr
 from inflab import factors as factor_arrays
 from inflab import labels, store
 from inflab.errors import CorpusError, LayerError, SettingError, StoreError
-from inflab.schema import influence_attrs, root_attrs, validate
+from inflab.schema import influence_attrs, root_attrs
 from inflab.select import top as select_top
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from inflab.problem import Problem
     from inflab.run.local import Pass
 
-__all__ = ["Influence", "load"]
+__all__ = ["Influence"]
 
 
 class Influence:
@@ -240,6 +240,9 @@ class Influence:
             damping: not negative.
             damping_kind: "relative" or "absolute"; as fitted when None.
 
+        Returns:
+            A new Influence; arrays are shared.
+
         Raises:
             SettingError: when damping is negative.
             NumericsError: when a layer would be singular; named.
@@ -296,36 +299,6 @@ class Influence:
 
     def _attrs(self, kind: str, **extra: Any) -> dict[str, Any]:
         return {**self.attrs, **root_attrs(kind, **extra)}
-
-
-def load(path: str | Path, problem: Problem | None = None) -> Influence | xr.Dataset | xr.DataTree:
-    """Reopen what `Influence.save` or `inflab.save` wrote; arrays are read when they are used.
-
-    Args:
-        path: the store.
-        problem: the model, task and corpus of the fit, to ask further questions of a saved Influence.
-
-    Returns:
-        An `Influence` for saved factors; otherwise the dataset or tree that was saved.
-
-    Raises:
-        StoreError: nothing there, half written, another schema version, or another model or corpus than `problem`:
-            both fingerprints are named.
-    """
-    tree = store.open_tree(path)
-    validate(tree)
-    if tree.attrs["kind"] != "factors":
-        return tree if tree.children else tree.to_dataset()
-    if problem is not None:
-        for what in ("model", "corpus"):
-            saved = tree.attrs[f"{what}_fingerprint"]
-            given = getattr(problem, f"{what}_fingerprint")()
-            if saved != given:
-                raise StoreError(
-                    f"path={str(path)!r} was fitted on the {what} with fingerprint {saved}, problem has {given}; "
-                    f"give the same {what}, or fit again"
-                )
-    return Influence(tree, problem)
 
 
 def _by_layer(by: str | Iterable[str]) -> bool:

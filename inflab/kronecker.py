@@ -84,25 +84,29 @@ def rotate(value_boi: Tensor, gradient_basis: Tensor | None, activation_basis: T
 
 
 def token_influence(matrix_boi: Tensor, activation: Tensor, gradient_bto: Tensor) -> Tensor:
-    """What each token adds to the product of its example's gradient with a matrix: `Ds_t^T M a_t`, `(b, t)`.
+    """What each token adds to the product of its example's gradient with a matrix: `Ds_t^T M a_t`.
 
     Args:
         matrix_boi: `(b, o, i)`, one matrix an example: a preconditioned query gradient.
         activation: `(b, t, i)` or int64 `(b, t)`.
         gradient_bto: `(b, t, o)`.
+
+    Returns:
+        `(b, t)`.
     """
     if activation.is_floating_point():
-        return torch.einsum("bti,bti->bt", gradient_bto @ matrix_boi, activation)
+        return ((gradient_bto @ matrix_boi) * activation).sum(-1)
     index = activation.unsqueeze(1).expand(-1, matrix_boi.shape[1], -1)
-    return torch.einsum("bto,bot->bt", gradient_bto, matrix_boi.gather(2, index))
+    return (gradient_bto * matrix_boi.gather(2, index).transpose(1, 2)).sum(-1)
 
 
 def truncate(value_qoi: Tensor, rank: int) -> Tensor:
-    """Best approximation of each matrix by one of the given rank (truncated SVD; query batching, GB23 section 3.2.2)."""
+    """Best approximation of each matrix by one of the given rank: truncated SVD (GB23 section 3.2.2)."""
     if rank >= min(value_qoi.shape[1:]):
         return value_qoi
     left, size, right = torch.linalg.svd(value_qoi, full_matrices=False)
-    return (left[..., :rank] * size[:, None, :rank]) @ right[:, :rank]
+    cut: Tensor = (left[..., :rank] * size[:, None, :rank]) @ right[:, :rank]
+    return cut
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class Curvature:
 def pair_influence(
     curvature: Curvature, query: tuple[Tensor, Tensor, int], train: tuple[Tensor, Tensor, int]
 ) -> Tensor:
-    """Which query token meets which training token, `(query_token, token)`, for one pair (METHOD section 5).
+    """Which query token meets which training token, for one pair (METHOD section 5).
 
     `I[s, t] = Ds_s^T [(G + lambda)^-1 (Ds_t a_t^T)] a_s`; rows and columns sum to the one-sided attributions.
 
@@ -155,6 +159,9 @@ def pair_influence(
         curvature: of the layer.
         query: activation `(s, i)` or int64 `(s,)`, gradient `(s, o)` of the query, and the width i.
         train: the same of the training sequence.
+
+    Returns:
+        `(query_token, token)`.
     """
     (a_s, g_s, width), (a_t, g_t, _) = query, train
     a_s, a_t = (a if a.is_floating_point() else torch.nn.functional.one_hot(a, width).to(g_s.dtype) for a in (a_s, a_t))

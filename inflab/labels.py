@@ -84,6 +84,9 @@ def token_dataset(
         chosen: `(query, rank)` positions in `train`.
         layers: the covered layers.
         attrs: of the root.
+
+    Returns:
+        `influence`, `token_text`, `is_text`, and with pairs the query's tokens too.
     """
     is_text = train["is_text"].transpose("train", "token").to_numpy()[chosen]
     columns = np.flatnonzero(is_text.any(axis=(0, 1)))
@@ -112,14 +115,16 @@ def token_dataset(
         ),
     }
     if "query_token" in names:
-        place = queries.indexes["query"].get_indexer(top["query"].to_numpy())
+        place = _lookup(queries["query"].to_numpy(), top["query"].to_numpy(), "query")
         id_q = queries["token_id"].transpose("query", "token").to_numpy()[place]
         text_q = queries["is_text"].transpose("query", "token").to_numpy()[place]
         coords["query_token"] = queries["token"].to_numpy()
         query_dims = ("query", "query_token")
         variables["query_token_text"] = (
-            query_dims, token_text(queries, id_q, text_q), variable_attrs("token text", "1", "readable piece of the query")
-        )  # fmt: skip
+            query_dims,
+            token_text(queries, id_q, text_q),
+            variable_attrs("token text", "1", "readable piece of the query"),
+        )
         variables["is_query_text"] = (
             query_dims,
             text_q,

@@ -119,6 +119,13 @@ def select_layers(model: nn.Module, pattern: LayerPattern = "auto") -> list[Laye
     "auto" takes the MLP matrices of a transformer (GB23 section 2), every supported layer of another network, and
     never an output head as wide as the vocabulary.
 
+    Args:
+        model: any torch module.
+        pattern: see `layers`.
+
+    Returns:
+        One `Layer` for each weight matrix; modules that share one are one layer.
+
     Raises:
         LayerError: when nothing matches, or a named layer is not supported; near names are listed.
     """
@@ -183,13 +190,9 @@ def _supported(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
 def _describe(name: str, module: nn.Module) -> Layer | str:
     """The layer a module is, or the reason why it is none."""
     kind = type(module).__name__
-    if (
-        not isinstance(module, nn.Module)
-        or not hasattr(module, "weight")
-        or not isinstance(module.weight, nn.Parameter)
-    ):
+    weight: Any = getattr(module, "weight", None)
+    if not isinstance(weight, nn.Parameter):
         return f"{kind} is not supported (Linear, Conv1D, Conv2d, Embedding are)"
-    weight: Any = module.weight
     has_bias = getattr(module, "bias", None) is not None
     parameters = sum(p.numel() for p in module.parameters(recurse=False))
     if type(module) is nn.Embedding:

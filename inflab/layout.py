@@ -57,10 +57,12 @@ def lay_out(
     parts = [_one_use(layer, module, a, g, is_text, n) for a, g in uses]
     if len(parts) == 1:
         return parts[0]
-    joined = (
-        torch.cat([getattr(part, name) for part in parts], dim=1) for name in ("activation", "gradient", "is_text")
+    return Tokens(
+        activation=torch.cat([part.activation for part in parts], dim=1),
+        gradient=torch.cat([part.gradient for part in parts], dim=1),
+        is_text=torch.cat([part.is_text for part in parts], dim=1),
+        width=layer.width,
     )
-    return Tokens(*joined, layer.width)
 
 
 def _one_use(layer: Layer, module: Any, a: Tensor, g: Tensor, is_text: Tensor | None, n: int) -> Tokens:
@@ -104,10 +106,13 @@ def _positions(layer: Layer, is_text: Tensor | None, g_bto: Tensor) -> Tensor:
 
 
 def _conv2d(layer: Layer, module: nn.Conv2d, a: Tensor, g: Tensor) -> Tokens:
-    """Unfolded patches (Grosse & Martens 2016).
+    """The tokens of a convolution: unfolded patches (Grosse & Martens 2016).
 
     With groups, each output position gives one token per group: its patch from the group's own channels, its
     gradient zero outside the group's own outputs. Their products sum to the gradient of the whole weight.
+
+    Returns:
+        `Tokens` over `groups x positions`.
     """
     n, groups = a.shape[0], module.groups
     pad = _conv2d_padding(module)
@@ -119,7 +124,7 @@ def _conv2d(layer: Layer, module: nn.Conv2d, a: Tensor, g: Tensor) -> Tokens:
     if layer.has_bias:
         a_bgpi = torch.cat([a_bgpi, a_bgpi.new_ones(*a_bgpi.shape[:3], 1)], dim=-1)
     g_bpo = g.flatten(2).transpose(1, 2)
-    own_go = torch.block_diag(*[g.new_ones(1, layer.outputs // groups)] * groups)
+    own_go = torch.eye(groups, dtype=g.dtype, device=g.device).repeat_interleave(layer.outputs // groups, dim=1)
     g_bgpo = g_bpo.unsqueeze(1) * own_go[:, None, :] if groups > 1 else g_bpo.unsqueeze(1)
     a_bti, g_bto = a_bgpi.flatten(1, 2), g_bgpo.flatten(1, 2)
     return Tokens(a_bti, g_bto, torch.ones(a_bti.shape[:2], dtype=torch.bool, device=g.device), layer.width)

@@ -27,6 +27,9 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
             what the device has free.
         device: where the work runs.
 
+    Returns:
+        Bytes.
+
     Raises:
         SettingError: when it is not a positive size.
     """
@@ -64,6 +67,9 @@ def batch_size(model: nn.Module, corpus: xr.Dataset, layers: Sequence[Layer], me
         layers: the covered layers: their activations, gradients and per-example products are held.
         memory: budget in bytes.
         wanted: the user's own choice, taken as it is.
+
+    Returns:
+        At least 1.
 
     Raises:
         SettingError: when `wanted` is below 1.

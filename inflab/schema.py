@@ -61,6 +61,9 @@ def root_attrs(kind: str, **extra: Any) -> dict[str, Any]:
     Args:
         kind: what the root is: "corpus", "factors", "scores", "top", "tokens", "explanation", ...
         **extra: further attributes; str, int, float or list of str.
+
+    Returns:
+        A new dict.
     """
     from inflab import __version__
 

@@ -53,7 +53,10 @@ def save(arrays: xr.DataTree | xr.Dataset, path: str | Path) -> None:
 
 
 def check_free(path: str | Path, n_bytes: int) -> Path:
-    """Return `path` as a `Path` when a store of `n_bytes` can be written there.
+    """Check that a store of `n_bytes` can be written at `path`.
+
+    Returns:
+        `path`, absolute enough to write to.
 
     Raises:
         StoreError: when it exists, its parent cannot be made, or the disk has too little room.
@@ -75,6 +78,12 @@ def check_free(path: str | Path, n_bytes: int) -> Path:
 
 def open_tree(path: str | Path) -> xr.DataTree:
     """Open a store lazily after checking that it is complete and of this schema version.
+
+    Args:
+        path: the store.
+
+    Returns:
+        Its tree; arrays are read when they are used.
 
     Raises:
         StoreError: when nothing is there, it is no inflab store, half written, or of another schema version.

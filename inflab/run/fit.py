@@ -45,6 +45,9 @@ def covariance_bases(run: Pass, quantity: Quantity, positions: np.ndarray, block
         quantity: "pseudo_loss" (true Fisher) or "loss" (empirical).
         positions: which training examples.
         blocks: diagonal blocks of each covariance (GB23 App. A).
+
+    Returns:
+        Layer name -> `Basis`.
     """
     sums: dict[str, list[Tensor]] = {}
     counts = {layer.name: 0 for layer in run.layers}
@@ -76,9 +79,12 @@ def covariance_bases(run: Pass, quantity: Quantity, positions: np.ndarray, block
 def mean_square_gradients(
     run: Pass, quantity: Quantity, positions: np.ndarray, bases: dict[str, Basis] | None
 ) -> dict[str, Tensor]:
-    """`Lambda_oi = E[((Q_S^T G Q_A)_oi)^2]`, averaged over sequences (GB23 eqs. 20, 26), for each layer `(o, i)`.
+    """`Lambda_oi = E[((Q_S^T G Q_A)_oi)^2]`, averaged over sequences (GB23 eqs. 20, 26).
 
     Without bases, in the standard basis: the diagonal Fisher.
+
+    Returns:
+        Layer name -> `(o, i)`.
     """
     sums: dict[str, Tensor] = {}
 

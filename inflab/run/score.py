@@ -27,7 +27,7 @@ def query_gradients(
     positions: np.ndarray,
     rank: int | None = None,
 ) -> dict[str, Tensor]:
-    """Preconditioned gradient of each query's measurement, `(q, o, i)` a layer: `(G + lambda I)^-1 grad f`.
+    """Preconditioned gradient of each query's measurement: `(G + lambda I)^-1 grad f`.
 
     Args:
         run: the pass.
@@ -35,6 +35,9 @@ def query_gradients(
         queries: the query batch.
         positions: which queries.
         rank: truncate each to this rank (GB23 section 3.2.2), or None.
+
+    Returns:
+        Layer name -> `(q, o, i)`.
     """
     parts: dict[str, list[Tensor]] = {layer.name: [] for layer in run.layers}
 
@@ -82,7 +85,7 @@ def score_pairs(
             # The loss is -log p of the sequence, f is log p of the completion: the gradient of L enters with a minus.
             value_qb = -(ready[layer.name].flatten(1) @ grad_boi.flatten(1).T).cpu().numpy()
             if by_layer:
-                scores[np.ix_(rows, index, [place[layer.name]])] = value_qb[..., None]
+                scores[rows[:, None], index[None], place[layer.name]] = value_qb
             else:
                 scores[np.ix_(rows, index)] += value_qb
 
@@ -91,9 +94,10 @@ def score_pairs(
 
 
 def self_influence(run: Pass, curvatures: Mapping[str, Curvature], train: xr.Dataset, *, by_layer: bool) -> np.ndarray:
-    """Influence of each sequence on its own log-probability, `(train,)` or `(train, layer)`; never negative.
+    """Influence of each sequence on its own log-probability: `sum G_rot^2 / (Lambda + lambda)`, never rotated back.
 
-    `sum G_rot^2 / (Lambda + lambda)`: rotated once, never back.
+    Returns:
+        `(train,)`, or `(train, layer)` when `by_layer`; never negative.
     """
     place = {layer.name: row for row, layer in enumerate(run.layers)}
     values = np.zeros((train.sizes["train"], len(run.layers)), dtype=_dtype(curvatures, run))
@@ -142,7 +146,7 @@ def token_scores(
                 repeat = (a[row].expand(len(here), *a.shape[1:]) for a in (tokens.activation, tokens.gradient))
                 value_pt = -kronecker.token_influence(matrix_poi, *repeat)
                 value_pt = _sum_uses(value_pt, len(columns), layer)
-                values[np.ix_(here, [place[layer.name]], columns)] = value_pt.cpu().numpy()[:, None, :]
+                values[here[:, None], place[layer.name], columns[None]] = value_pt.cpu().numpy()
 
         run.over(train, "loss", add, what="tokens", positions=wanted)
     return values
@@ -175,8 +179,7 @@ def token_pairs(
                 value_st = -kronecker.pair_influence(curvatures[layer.name], kept[layer.name, query], train_tokens)
                 value_st = _sum_uses(value_st, len(columns), layer)
                 value_ts = _sum_uses(value_st.T, len(query_columns), layer)
-                where = np.ix_([pair], [place[layer.name]], columns, query_columns)
-                values[where] = value_ts.cpu().numpy()[None, None]
+                values[pair, place[layer.name], columns[:, None], query_columns[None]] = value_ts.cpu().numpy()
 
     wanted_q, wanted_t = (np.unique(pairs[:, side]) for side in (0, 1))
     # One query batch, so that all queries share their columns.

@@ -32,7 +32,7 @@ __all__ = ["output_scores"]
 def output_scores(
     run: Pass, curvatures: Mapping[str, Curvature], queries: xr.Dataset, train: xr.Dataset, pairs: np.ndarray
 ) -> np.ndarray:
-    """Influence by predicted training token, `(pair, token)`, tokens at their columns in `train`.
+    """Influence by predicted training token.
 
     Args:
         run: the pass.
@@ -40,6 +40,9 @@ def output_scores(
         queries: the query batch.
         train: the training corpus.
         pairs: `(pair, 2)`: positions of query and training sequence.
+
+    Returns:
+        `(pair, token)`, tokens at their columns in `train`.
 
     Raises:
         SettingError: when the task has no log-probability for each token.

@@ -90,21 +90,25 @@ def draw_class(logits_nv: Tensor, uniform_n: Tensor) -> Tensor:
 
 
 def margin(logits_nv: Tensor, label_n: Tensor) -> Tensor:
+    """`log(p / (1 - p))` of the label in each row."""
     correct = logits_nv.gather(-1, label_n.unsqueeze(-1))
     others = logits_nv.scatter(-1, label_n.unsqueeze(-1), -torch.inf)
     return correct.squeeze(-1) - others.logsumexp(-1)
 
 
 def at_least_float32(value: Tensor) -> Tensor:
+    """The same numbers in float32, or float64 when they are."""
     return value if value.dtype == torch.float64 else value.float()
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a setting that is not one of the choices."""
     if value not in choices:
         raise SettingError(f"{name}={value!r} is not one of {', '.join(map(repr, choices))}")
 
 
-def refuse(ids: np.ndarray, is_bad: np.ndarray, dim: str, what: str, mend: str) -> None:
+def refuse(ids: np.ndarray, is_bad: Any, dim: str, what: str, mend: str) -> None:
+    """Refuse a corpus in which some rows are bad, naming their ids and the mend."""
     if is_bad.any():
         bad = ids[is_bad]
         more = "" if len(bad) <= 5 else f" and {len(bad) - 5} more"

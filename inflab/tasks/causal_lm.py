@@ -34,7 +34,7 @@ class CausalLM(Task):
         check_choice("measurement", self.measurement, ("log_probability", "margin"))
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Logits `(example, token, vocabulary)`; positions count from each text's first token on either padding side."""
+        """Logits `(example, token, vocabulary)`; positions count from each text's first token, however padded."""
         is_text = batch["is_text"]
         takes = inspect.signature(model.forward).parameters
         offered: dict[str, Any] = {
@@ -92,8 +92,7 @@ class CausalLM(Task):
             raise CorpusError(f"CausalLM needs the variables {sorted(missing)}; see inflab.encode")
         dim = corpus_dim(corpus)
         ids = corpus[dim].to_numpy()
-        is_text, is_target = (corpus[name].transpose(dim, "token").to_numpy() for name in ("is_text", "is_target"))
-        token_id = corpus["token_id"].transpose(dim, "token").to_numpy()
+        token_id, is_text, is_target = _rows(corpus)
         refuse(ids, ~is_text.any(axis=1), dim, "no token of text (all masked)", "remove these rows")
         refuse(
             ids,
@@ -147,6 +146,9 @@ class CausalLM(Task):
         """Where the next token is a target, `(example, token - 1)`, and the logits there, `(n, vocabulary)`.
 
         Selected, not multiplied: logits at padding may be NaN.
+
+        Returns:
+            The mask and the logits.
         """
         where = batch["is_target"][:, 1:]
         return where, at_least_float32(outputs[:, :-1][where])
@@ -159,3 +161,8 @@ class CausalLM(Task):
     def _sum(self, value_n: Tensor, batch: Batch) -> Tensor:
         where = batch["is_target"][:, 1:]
         return value_n.new_zeros(len(where)).index_add(0, where.nonzero()[:, 0], value_n)
+
+
+def _rows(corpus: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ordered = corpus[["token_id", "is_text", "is_target"]].transpose(corpus_dim(corpus), "token", ...)
+    return ordered["token_id"].to_numpy(), ordered["is_text"].to_numpy(), ordered["is_target"].to_numpy()

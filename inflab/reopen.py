@@ -1,0 +1,48 @@
+"""`load`: reopen what was saved, and refuse another model or corpus. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import xarray as xr
+
+from inflab import store
+from inflab.errors import StoreError
+from inflab.influence import Influence
+from inflab.schema import validate
+
+if TYPE_CHECKING:
+    from inflab.problem import Problem
+
+__all__ = ["load"]
+
+
+def load(path: str | Path, problem: Problem | None = None) -> Influence | xr.Dataset | xr.DataTree:
+    """Reopen what `Influence.save` or `inflab.save` wrote; arrays are read when they are used.
+
+    Args:
+        path: the store.
+        problem: the model, task and corpus of the fit, to ask further questions of a saved Influence.
+
+    Returns:
+        An `Influence` for saved factors; otherwise the dataset or tree that was saved.
+
+    Raises:
+        StoreError: nothing there, half written, another schema version, or another model or corpus than `problem`:
+            both fingerprints are named.
+    """
+    tree = store.open_tree(path)
+    validate(tree)
+    if tree.attrs["kind"] != "factors":
+        return tree if tree.children else tree.to_dataset()
+    if problem is not None:
+        for what in ("model", "corpus"):
+            saved = tree.attrs[f"{what}_fingerprint"]
+            given = getattr(problem, f"{what}_fingerprint")()
+            if saved != given:
+                raise StoreError(
+                    f"path={str(path)!r} was fitted on the {what} with fingerprint {saved}, problem has {given}; "
+                    f"give the same {what}, or fit again"
+                )
+    return Influence(tree, problem)
