@@ -1,0 +1,295 @@
+"""Charts: one function each, a labelled array in, an Altair chart out.
+
+Numbers are effects, "nat per added copy" (influence / n_train, GB23 eq. 6): how much an added copy of a training
+sequence is predicted to change the log-probability of the query's completion. Sign is said in words and drawn in a
+blue and an orange that colour-blind readers can tell apart (Okabe and Ito 2008). Nothing is fetched: `to_svg` draws
+with vl-convert.
+"""
+
+from __future__ import annotations
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from inflab.errors import SchemaError, SettingError
+from inflab.select import effect
+
+__all__ = ["layer_profile", "tail", "to_svg", "tokens", "top_bar"]
+
+POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
+UNITS = "nat per added copy"
+#: Inks of the light theme, and what stands for them on a dark page.
+DARK_INKS = {"#333333": "#e6e6e6", "#595959": "#b8b8b8", "#dddddd": "#4d4d4d", "#f7f7f7": "#1a1a1a"}
+_INK, _SOFT_INK, _RULE, _NEUTRAL = DARK_INKS
+_MORE, _LESS = "more likely", "less likely"
+
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+
+
+def layer_profile(arrays: xr.Dataset, *, width: int = 260) -> Chart:
+    """Where in the network the influence comes from: effect by layer (GB23 eq. 30).
+
+    Args:
+        arrays: `influence` over `layer` with `n_train` in attrs: tokens of `Influence.attribute`, or scores with
+            `by="layer"`. Tokens are summed; any other dims (queries, ranks, training sequences) are averaged over.
+        width: of the plotting area in pixels.
+
+    Returns:
+        Bars over blocks, one row for each role ("mlp.c_fc", ...); bars by layer name when some layer stands outside
+        the blocks.
+
+    Raises:
+        SchemaError: when `influence`, `layer` or `n_train` is missing.
+    """
+    value = _effect(arrays, "layer")
+    pairs = [str(dim) for dim in value.dims if dim not in ("layer", "token")]
+    value = value.sum("token", min_count=1) if "token" in value.dims else value
+    n_pairs = int(value.notnull().any("layer").sum())
+    value = value.mean(pairs)
+    names = [str(name) for name in value["layer"].to_numpy()]
+    block = value["block"].to_numpy() if "block" in value.coords else np.full(len(names), -1)
+    role = [str(name) for name in value["role"].to_numpy()] if "role" in value.coords else names
+    frame = _signed(pd.DataFrame({"layer": names, "block": block, "role": role, "effect": value.to_numpy()}))
+
+    title = UNITS if n_pairs == 1 else f"{UNITS}, mean of {n_pairs:,} pairs"
+    described = "No layer has a number."
+    if frame["effect"].notna().any():
+        largest = int(frame["effect"].abs().to_numpy().argmax())
+        described = f"Largest: {names[largest]}, {frame['effect'].to_numpy()[largest]:+.3g} {title}."
+    base = alt.Chart(frame).mark_bar().encode(color=_sign_colour(), tooltip=_tooltip("layer"))
+    if (block < 0).any():
+        bars = base.properties(width=width, height=alt.Step(14)).encode(
+            x=alt.X("effect:Q", title=title), y=alt.Y("layer:N", sort=None, title="layer")
+        )
+        return _dress(bars, "Effect by layer", described)
+    rows = base.properties(width=width, height=64).encode(
+        x=alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        y=alt.Y("effect:Q", title=None, axis=alt.Axis(tickCount=3)),
+    )
+    facet = alt.Row(
+        "role:N", title=title, sort=list(dict.fromkeys(role)), header=alt.Header(labelOrient="top", labelAnchor="start")
+    )
+    return _dress(rows.encode(row=facet), "Effect by layer", described)
+
+
+def top_bar(top: xr.Dataset, *, width: int = 320) -> Chart:
+    """The ranked list of one query as bars.
+
+    Args:
+        top: from `inflab.top`, of one query (`top.isel(query=[0])`).
+        width: of the plotting area in pixels.
+
+    Returns:
+        One bar a rank, labelled with the id of the training sequence; text and share of total in the tooltip.
+
+    Raises:
+        SchemaError: when `effect` or `share` is missing.
+        SettingError: when there is more than one query.
+    """
+    if "share" not in top:
+        raise SchemaError(["/: variable 'share' is missing; make the list with inflab.top"])
+    one = _one(top, "query", "top.isel(query=[0])")
+    value = _effect(one, "rank")
+    text = one["text"].to_numpy() if "text" in one.coords else np.full(value.sizes["rank"], "")
+    ids = one["train"].to_numpy()
+    frame = pd.DataFrame({
+        "rank": one["rank"].to_numpy(),
+        "label": [f"{rank}. {train}" for rank, train in zip(one["rank"].to_numpy(), ids, strict=True)],
+        "sequence": [_cut(str(item), 160) for item in text],
+        "effect": value.to_numpy(),
+        "share": one["share"].to_numpy(),
+    })
+    frame = _signed(frame.dropna(subset=["effect"]))
+    bars = (
+        alt
+        .Chart(frame)
+        .mark_bar()
+        .encode(
+            x=alt.X("effect:Q", title=UNITS),
+            y=alt.Y("label:N", sort=None, title="rank and training sequence"),
+            color=_sign_colour(),
+            tooltip=[*_tooltip("label"), alt.Tooltip("share:Q", format=".1%"), "sequence:N"],
+        )
+        .properties(width=width, height=alt.Step(16))
+    )
+    total = f"{len(frame)} training sequences" + (f", {frame['share'].sum():.0%} of the total" if len(frame) else "")
+    return _dress(bars, "Most influential training sequences", f"{total}.")
+
+
+def tokens(arrays: xr.Dataset) -> Chart:
+    """Where in the text one pair's influence comes from: a heat strip, with one row a layer where layers are kept.
+
+    Heat sits one token early: the position that reads a token predicts the next one (GB23 eq. 31).
+
+    Args:
+        arrays: from `Influence.attribute`, one pair (`.isel(query=[0], rank=[0])`); `.sum("layer")` gives one row.
+
+    Returns:
+        A diverging heat map over tokens and layers.
+
+    Raises:
+        SchemaError: when `influence`, `token_text` or `n_train` is missing.
+        SettingError: when there is more than one pair.
+    """
+    if "token_text" not in arrays:
+        raise SchemaError(["/: variable 'token_text' is missing; make the array with Influence.attribute"])
+    pair = _one(_one(arrays, "query", "tokens.isel(query=[0])"), "rank", "tokens.isel(rank=[0])")
+    value = _effect(pair, "token")
+    if "layer" not in value.dims:
+        value = value.expand_dims(layer=["all layers"])
+    value = value.transpose("layer", "token")
+    keep = pair["is_text"].to_numpy() if "is_text" in pair else np.full(value.sizes["token"], True)
+    texts = [_visible(str(text)) for text in pair["token_text"].to_numpy()[keep]]
+    labels = [f"{i} {_cut(text, 24)}" for i, text in enumerate(texts, start=1)]
+    frame = pd.DataFrame([
+        {"layer": str(name), "token": label, "effect": number}
+        for name, row in zip(value["layer"].to_numpy(), value.to_numpy()[:, keep], strict=True)
+        for label, number in zip(labels, row, strict=True)
+    ])
+    limit = float(np.nanmax(np.abs(value.to_numpy()), initial=0.0)) or 1.0
+    heat = alt.Scale(domain=[-limit, 0, limit], range=[NEGATIVE, _NEUTRAL, POSITIVE])
+    cells = (
+        alt
+        .Chart(_signed(frame))
+        .mark_rect()
+        .encode(
+            x=alt.X("token:N", sort=None, title="token of the training sequence", axis=alt.Axis(labelAngle=-60)),
+            y=alt.Y("layer:N", sort=None, title=None),
+            color=alt.Color("effect:Q", scale=heat, title=[UNITS, f"below 0: {_LESS}", f"above 0: {_MORE}"]),
+            tooltip=_tooltip("layer", "token"),
+        )
+        .properties(width=alt.Step(18), height=alt.Step(18))
+    )
+    return _dress(cells, "Effect by token", f"{len(texts)} tokens, effect in {UNITS}.")
+
+
+def tail(scores: xr.Dataset, *, width: int = 320) -> Chart:
+    """How heavy the tail is: positive effects against their rank, both logarithmic (GB23 section 5.2.1).
+
+    Args:
+        scores: `influence (query, train)` with `n_train` in attrs.
+        width: of the plotting area in pixels.
+
+    Returns:
+        One line a query; a power law is a straight line.
+
+    Raises:
+        SchemaError: when `influence`, its dims or `n_train` is missing.
+        SettingError: when there are more than 20 queries, too many to tell apart.
+    """
+    value = _effect(scores, "query", "train")
+    value = value.sum("layer") if "layer" in value.dims else value
+    if value.sizes["query"] > 20:
+        raise SettingError(
+            f"scores has {value.sizes['query']} queries, at most 20 can be told apart; scores.isel(query=slice(20))"
+        )
+    parts = []
+    for query in value["query"].to_numpy():
+        row = value.sel(query=query).to_numpy()
+        row = np.sort(row[row > 0])[::-1]
+        # Log-spaced ranks: a line looks the same with 200 points as with a million.
+        ranks = np.unique(np.geomspace(1, len(row), 200).round().astype(int)) if len(row) else np.array([], int)
+        parts.append(pd.DataFrame({"query": str(query), "rank": ranks, "effect": row[ranks - 1]}))
+    frame = pd.concat(parts, ignore_index=True)
+    lines = (
+        alt
+        .Chart(frame)
+        .mark_line()
+        .encode(
+            x=alt.X("rank:Q", scale=alt.Scale(type="log"), title="rank among positive training sequences"),
+            y=alt.Y("effect:Q", scale=alt.Scale(type="log"), title=UNITS, axis=alt.Axis(tickCount=5)),
+            color=alt.Color("query:N", title="query", scale=alt.Scale(scheme="viridis")),
+            tooltip=["query:N", "rank:Q", alt.Tooltip("effect:Q", format="+.3g")],
+        )
+        .properties(width=width, height=220)
+    )
+    return _dress(lines, "Tail of positive effects", f"{value.sizes['query']} queries, logarithmic axes.")
+
+
+def to_svg(chart: Chart, *, dark: bool = False) -> str:
+    """Draw a chart as SVG text, with no browser and no network.
+
+    Args:
+        chart: one of this module's charts, or any other Altair chart.
+        dark: use inks for a dark page; the background is transparent either way.
+
+    Returns:
+        The SVG document.
+    """
+    import vl_convert
+
+    spec = chart.to_dict()
+    spec.setdefault("background", "transparent")
+    svg: str = vl_convert.vegalite_to_svg(spec)
+    for light, night in DARK_INKS.items() if dark else ():
+        svg = svg.replace(light, night)
+    return svg
+
+
+def _effect(arrays: xr.Dataset, *dims: str) -> xr.DataArray:
+    """The effect in nats, from `effect` or `influence`; `dims` must be there."""
+    if not isinstance(arrays, xr.Dataset):
+        raise SchemaError([f"/: expected an xarray Dataset, got {type(arrays).__name__}"])
+    value = arrays["effect"] if "effect" in arrays else effect(arrays)["effect"]
+    missing = [dim for dim in dims if dim not in value.dims]
+    if missing:
+        raise SchemaError([f"/: 'influence' has dims {value.dims}, needs {missing} too"])
+    return value
+
+
+def _one(arrays: xr.Dataset, dim: str, mend: str) -> xr.Dataset:
+    if arrays.sizes.get(dim, 1) != 1:
+        raise SettingError(f"the chart shows one {dim}, the array has {arrays.sizes[dim]}; choose one with {mend}")
+    return arrays.squeeze(dim) if dim in arrays.dims else arrays
+
+
+def _signed(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(sign=np.where(frame["effect"] < 0, _LESS, _MORE))
+
+
+def _sign_colour() -> alt.Color:
+    scale = alt.Scale(domain=[_MORE, _LESS], range=[POSITIVE, NEGATIVE])
+    return alt.Color("sign:N", title="makes the completion", scale=scale, legend=alt.Legend(orient="bottom"))
+
+
+def _tooltip(*names: str) -> list[alt.Tooltip]:
+    number = alt.Tooltip("effect:Q", format="+.3g", title=UNITS)
+    return [*(alt.Tooltip(f"{name}:N") for name in names), number, alt.Tooltip("sign:N")]
+
+
+def _visible(text: str) -> str:
+    """Whitespace as a reader can see it."""
+    return text.replace("\n", "⏎").replace("\t", "⇥") if text.strip() else text.translate(_BLANKS) or "∅"
+
+
+_BLANKS = str.maketrans({"\n": "⏎", "\t": "⇥", " ": "␣", "\r": "␍"})
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _dress(chart: alt.Chart, title: str, description: str) -> Chart:
+    """Title, words for screen readers, and inks that read on light and dark pages."""
+    dressed: Chart = (
+        chart.properties(title=title, description=f"{title}. {description}")
+        .configure(font="sans-serif")
+        .configure_view(stroke=None)
+        .configure_facet(spacing=6)
+        .configure_title(color=_INK, anchor="start", fontSize=12, fontWeight=600)
+        .configure_axis(
+            labelColor=_SOFT_INK, titleColor=_SOFT_INK, domainColor=_SOFT_INK, tickColor=_RULE, gridColor=_RULE,
+            labelFontSize=10, titleFontSize=10, titleFontWeight="normal",
+        )
+        .configure_header(
+            labelColor=_INK, titleColor=_SOFT_INK, labelFontSize=11, titleFontSize=10, titleFontWeight="normal",
+            labelPadding=2, titlePadding=2,
+        )
+        .configure_legend(
+            labelColor=_SOFT_INK, titleColor=_SOFT_INK, labelFontSize=10, titleFontSize=10,
+            titleFontWeight="normal", offset=6,
+        )
+    )  # fmt: skip
+    return dressed
