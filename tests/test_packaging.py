@@ -26,17 +26,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 def _files(folder: str) -> set[str]:
     """Every file of a source folder that is no leftover of running it, relative to the root."""
-    found = (
-        path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    )
+    found = (path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(ROOT).as_posix() for path in found}
 
 
 def _assets() -> set[str]:
     """Names of the files in widgets/ that a running widget may ask for."""
-    return {
-        name.removeprefix("widgets/") for name in _files("widgets") if not re.search(r"\.test\.m?js$", name)
-    }
+    return {name.removeprefix("widgets/") for name in _files("widgets") if not re.search(r"\.test\.m?js$", name)}
 
 
 def _run(*command: object, cwd: Path) -> str:
