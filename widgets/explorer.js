@@ -74,7 +74,7 @@ export function largest(values) {
 /**
  * What a key means, by where it is pressed; null leaves it to the browser.
  * @param {{key: string, ctrlKey?: boolean, metaKey?: boolean, altKey?: boolean, shiftKey?: boolean}} event
- * @param {"root" | "list" | "tokens"} place
+ * @param {"root" | "text" | "list" | "tokens"} place
  * @returns {Command | null}
  */
 export function command(event, place) {
@@ -84,6 +84,7 @@ export function command(event, place) {
   /** @type {Record<string, Record<string, Command>>} */
   const table = {
     root: { ...steps, Home: "first", End: "last", ArrowDown: "into" },
+    text: steps,
     list: { ...steps, Home: "start", End: "end", ArrowUp: "up", ArrowDown: "down", Enter: "pick", " ": "pick", Escape: "leave" },
     tokens: { ArrowLeft: "up", ArrowRight: "down", Home: "start", End: "end", Escape: "leave" },
   };
@@ -203,6 +204,9 @@ export function queryCard() {
     /** @param {Page["query"]} query */
     update(query) {
       text.replaceChildren(query.prompt, h("mark", {}, query.completion));
+      // Reached by Tab only when there is something to scroll.
+      text.scrollHeight > text.clientHeight + 1 ? text.setAttribute("tabindex", "0") : text.removeAttribute("tabindex");
+      text.scrollTop = 0;
       about.replaceChildren(chips({ query: query.id, ...query.meta }));
     },
   };
@@ -430,7 +434,7 @@ function render({ model, el }) {
   const onKey = guarded((/** @type {KeyboardEvent} */ event) => {
     const target = /** @type {HTMLElement} */ (event.target);
     const list = SIGNS.find((sign) => lists[sign].root.contains(target));
-    const place = list ? "list" : target.closest(".tokens") ? "tokens" : "root";
+    const place = list ? "list" : target.closest(".tokens") ? "tokens" : target.closest(".query-text") ? "text" : "root";
     const plain = !event.ctrlKey && !event.metaKey && !event.altKey;
     if (plain && event.key !== "Tab" && !(place === "root" && event.key === "Escape")) event.stopPropagation();
     const name = command(event, place);

@@ -48,8 +48,9 @@ test("keys step, pick and walk by where they are pressed; the rest is the browse
   assert.equal(command({ key: "Home" }, "list"), "start");
   assert.equal(command({ key: "Enter" }, "list"), "pick");
   assert.equal(command({ key: "Enter" }, "root"), null);
+  assert.equal(command({ key: "ArrowDown" }, "text"), null);
   assert.equal(command({ key: "Escape" }, "root"), null);
-  for (const place of /** @type {const} */ (["root", "list", "tokens"])) {
+  for (const place of /** @type {const} */ (["root", "text", "list", "tokens"])) {
     assert.equal(command({ key: "Tab" }, place), null);
     assert.equal(command({ key: "a" }, place), null);
     assert.equal(command({ key: "ArrowRight", ctrlKey: true }, place), null);

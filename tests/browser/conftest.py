@@ -1,0 +1,112 @@
+"""A real Chromium, and a bare page on which the front end meets the Python half without a notebook between them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from inflab import Explorer
+from inflab.widgets.assets import asset_path
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+STATE = ("position", "selected", "error", "_summary", "_page", "_tokens", "_profile")
+
+# A model as anywidget gives it, whose other half is `answer`: it takes what was set and returns the whole state.
+MODEL = """
+async ([source, state, lag]) => {
+  const listeners = {};
+  const unsaved = {};
+  const model = window.model = {
+    get: (name) => state[name],
+    set(name, value) { state[name] = value; unsaved[name] = value; emit(name); },
+    async save_changes() {
+      const sent = JSON.stringify(unsaved);
+      for (const name of Object.keys(unsaved)) delete unsaved[name];
+      await new Promise((done) => setTimeout(done, lag));
+      take(JSON.parse(await window.answer(sent)));
+    },
+    on(name, call) { (listeners[name] ??= []).push(call); },
+    off(name, call) { listeners[name] = listeners[name].filter((one) => one !== call); },
+  };
+  const emit = (name) => (listeners[`change:${name}`] ?? []).forEach((call) => call());
+  const take = window.take = (next) => {
+    const changed = Object.keys(next).filter((name) => JSON.stringify(next[name]) !== JSON.stringify(state[name]));
+    for (const name of changed) { state[name] = next[name]; emit(name); }
+  };
+  window.listeners = listeners;
+  const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  window.cleanUp = module.default.render({ model, el: document.getElementById("host") });
+}
+"""
+PAGE = """<!doctype html><html lang="en"><head><title>Explorer</title>
+<style>body {{ margin: 16px; }} {css}</style></head>
+<body data-jp-theme-light="{light}" style="background: {background}">
+<main><button id="before">before</button><div id="host"></div><button id="after">after</button></main></body></html>"""
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Any]:
+    """The system's Chromium, headless."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """Console errors and requests to elsewhere; a test fails when any is left in the list."""
+    found: list[str] = []
+    yield found
+    assert found == []
+
+
+@pytest.fixture
+def new_page(browser: Any, complaints: list[str]) -> Iterator[Callable[..., Any]]:
+    """Open pages that report errors and requests beyond `home`."""
+    contexts = []
+
+    def open_page(home: str = "about:", **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": 1100, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        ours = (home, "data:", "blob:", "about:")
+        page.on("request", lambda request: request.url.startswith(ours) or complaints.append(f"request {request.url}"))
+        page.on("pageerror", lambda error: complaints.append(f"error {error}"))
+        page.on("console", lambda said: said.type == "error" and complaints.append(f"console {said.text}"))
+        page.set_default_timeout(15_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def show(new_page: Callable[..., Any]) -> Callable[..., Any]:
+    """Show an Explorer on a bare page; what the browser sets reaches it, and its answer comes back after `lag` ms."""
+
+    def show(explorer: Explorer, *, dark: bool = False, lag: int = 0) -> Any:
+        def state() -> dict[str, Any]:
+            return {name: getattr(explorer, name) for name in STATE}
+
+        def answer(sent: str) -> str:
+            explorer.set_state(json.loads(sent))
+            return json.dumps(state())
+
+        page = new_page()
+        css = asset_path("explorer.css").read_text("utf-8")
+        page.set_content(PAGE.format(css=css, light=str(not dark).lower(), background="#111" if dark else "#fff"))
+        page.expose_function("answer", answer)
+        page.evaluate(MODEL, [asset_path("explorer.js").read_text("utf-8"), state(), lag])
+        return page
+
+    return show
