@@ -2,7 +2,7 @@
 // The Explorer's view: steps through queries, shows the ranked sequences of each, the tokens and layers of one.
 //
 // It draws what the Python side sends (`_page`, `_tokens`, `_profile`) and says what the reader does (`position`,
-// `selected`). One self-contained ES module, as its host loads it; every text goes in by textContent. The parts
+// `selected`) and waits for (`_asked`). One self-contained ES module, as its host loads it; every text goes in by textContent. The parts
 // (stepper, queryCard, sequenceList, tokenView, layerProfile) are functions from actions to {root, update}.
 
 /** @typedef {"positive" | "negative"} Sign */
@@ -365,6 +365,8 @@ function render({ model, el }) {
     h("section", { class: "detail", "aria-label": "Chosen sequence" }, headline, h("div", { class: "detail-body" }, tokens.root, layers.root)),
     h("p", { class: "soft keys" }, KEYS));
 
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let patience;
   /** @returns {Page} */
   const page = () => model.get("_page");
   const isFresh = () => page().position === model.get("position");
@@ -409,6 +411,7 @@ function render({ model, el }) {
     drawProfile();
   }
   function drawTokens() {
+    askForProfile();
     const [selected, sent] = [model.get("selected"), model.get("_tokens")];
     const note = !("sign" in selected) ? "No sequence to look into." : model.get("error") ? "No tokens to show." : "Reading its tokens …";
     tokens.update(samePair(sent, selected) ? sent : null, note);
@@ -416,6 +419,16 @@ function render({ model, el }) {
   function drawProfile() {
     const sent = model.get("_profile");
     layers.update(samePair(sent, model.get("selected")) && sent.svg ? sent : null);
+  }
+  /** When the reader stays on a sequence whose tokens are there: drawing takes longer than a step. */
+  function askForProfile() {
+    clearTimeout(patience);
+    const selected = model.get("selected");
+    if (!samePair(model.get("_tokens"), selected) || samePair(model.get("_profile"), selected)) return;
+    patience = setTimeout(() => {
+      model.set("_asked", selected);
+      model.save_changes();
+    }, 120);
   }
   /** @param {string} words */
   function complain(words) {
@@ -458,6 +471,7 @@ function render({ model, el }) {
   el.append(root);
   guarded(() => (drawPage(), complain(model.get("error"))))();
   return () => {
+    clearTimeout(patience);
     for (const [name, draw] of listeners) model.off(name, draw);
     root.removeEventListener("keydown", onKey);
   };

@@ -62,7 +62,11 @@ class Explorer(anywidget.AnyWidget):
     """Tokens of the sequence shown (`payload.token_view`). `dict`."""
 
     _profile = traitlets.Dict().tag(sync=True)
-    """Layer profile of the sequence shown, as SVG (`payload.profile`). `dict`."""
+    """Layer profile of the sequence asked for, as SVG (`payload.profile`). `dict`."""
+
+    _asked = traitlets.Dict().tag(sync=True)
+    """The sequence whose layer profile the browser waits for, as in `selected`: drawing takes longer than everything
+    else together, so it is asked for when the reader stays. `dict`, default {}."""
 
     def __init__(self, source: Any, queries: xr.Dataset | None = None, *, k: int = 10, position: int = 0) -> None:
         self._source = open_source(source, queries, k)
@@ -75,6 +79,7 @@ class Explorer(anywidget.AnyWidget):
         self._show_page()
         self.observe(self._on_position, names="position")
         self.observe(self._on_selected, names="selected")
+        self.observe(self._on_asked, names="_asked")
 
     @property
     def tokens(self) -> xr.Dataset | None:
@@ -139,6 +144,9 @@ class Explorer(anywidget.AnyWidget):
         else:
             self._guard(self._show_tokens)
 
+    def _on_asked(self, change: Any) -> None:
+        self._guard(self._show_profile)
+
     def _guard(self, action: Callable[[], None]) -> None:
         self.error = ""
         try:
@@ -163,12 +171,14 @@ class Explorer(anywidget.AnyWidget):
         selected = self.selected
         self._places[self.position] = selected
         if not selected:
-            self._pair, self._tokens, self._profile = None, {}, {}
-            return
-        if {name: self._tokens.get(name) for name in selected} == selected:
-            return
-        self._tokens, self._pair = payload.token_view(self._source, self.position, selected)
-        self._profile = payload.profile(self._pair, selected)
+            self._pair, self._tokens = None, {}
+        elif not _shows(self._tokens, selected):
+            self._tokens, self._pair = payload.token_view(self._source, self.position, selected)
+
+    def _show_profile(self) -> None:
+        asked = self._asked
+        if asked and asked == self.selected and self._pair is not None and not _shows(self._profile, asked):
+            self._profile = payload.profile(self._pair, asked)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         bundle = super()._repr_mimebundle_(**kwargs)
@@ -180,6 +190,10 @@ class Explorer(anywidget.AnyWidget):
     def __repr__(self) -> str:
         about = self._summary
         return f"Explorer({about['n_query']} queries, {about['n_train']:,} training sequences, k={self._k})"
+
+
+def _shows(sent: dict[str, Any], selected: dict[str, Any]) -> bool:
+    return {name: sent.get(name) for name in selected} == selected
 
 
 def _in_words(error: Exception) -> str:

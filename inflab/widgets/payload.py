@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from inflab import plot
 from inflab.select import effect
 from inflab.widgets.source import SIGNS, Source
 
 __all__ = ["clean", "page", "plain", "profile", "signed", "summary", "token_view"]
 
+UNITS = "nat per added copy"
 SNIPPET = 320  # characters of a sequence in a list; the token view holds the whole of it
 _NO_METADATA = {"train", "rank", "text", "prompt", "completion", "query", "layer", "is_truncated"}
 
@@ -25,7 +25,7 @@ def summary(source: Source) -> dict[str, Any]:
         "n_query": len(source.ids),
         "n_train": int(source.attrs["n_train"]),
         "method": str(source.attrs.get("method", "")),
-        "units": plot.UNITS,
+        "units": UNITS,
     }
 
 
@@ -66,6 +66,8 @@ def profile(pair: xr.Dataset, selected: dict[str, Any]) -> dict[str, Any]:
     """The layer profile of one pair as SVG, with the inks to change on a dark page; {} when layers are not kept."""
     if "layer" not in pair["influence"].dims:
         return {}
+    from inflab import plot  # altair takes seconds to import; the lists need not wait for it
+
     chart = plot.layer_profile(pair)
     return {**selected, "svg": plot.to_svg(chart), "dark": plot.DARK_INKS, "alt": str(chart.to_dict()["description"])}
 

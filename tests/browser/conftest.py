@@ -15,9 +15,9 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-STATE = ("position", "selected", "error", "_summary", "_page", "_tokens", "_profile")
+STATE = ("position", "selected", "error", "_summary", "_page", "_tokens", "_profile", "_asked")
 
-# A model as anywidget gives it, whose other half is `answer`: it takes what was set and returns the whole state.
+# A model as anywidget gives it, whose other half is `answer`: it takes what was set and returns what changed.
 MODEL = """
 async ([source, state, lag]) => {
   const listeners = {};
@@ -95,18 +95,21 @@ def show(new_page: Callable[..., Any]) -> Callable[..., Any]:
     """Show an Explorer on a bare page; what the browser sets reaches it, and its answer comes back after `lag` ms."""
 
     def show(explorer: Explorer, *, dark: bool = False, lag: int = 0) -> Any:
-        def state() -> dict[str, Any]:
-            return {name: getattr(explorer, name) for name in STATE}
+        known = {name: getattr(explorer, name) for name in STATE}
 
         def answer(sent: str) -> str:
+            """Take what was set; return what the browser does not know yet, as the kernel does."""
+            known.update(json.loads(sent))
             explorer.set_state(json.loads(sent))
-            return json.dumps(state())
+            news = {name: getattr(explorer, name) for name in STATE if getattr(explorer, name) != known[name]}
+            known.update(news)
+            return json.dumps(news)
 
         page = new_page()
         css = asset_path("explorer.css").read_text("utf-8")
         page.set_content(PAGE.format(css=css, light=str(not dark).lower(), background="#111" if dark else "#fff"))
         page.expose_function("answer", answer)
-        page.evaluate(MODEL, [asset_path("explorer.js").read_text("utf-8"), state(), lag])
+        page.evaluate(MODEL, [asset_path("explorer.js").read_text("utf-8"), known, lag])
         return page
 
     return show

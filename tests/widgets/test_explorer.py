@@ -35,15 +35,27 @@ def test_it_opens_on_the_first_query_and_its_strongest_sequence(explorer: Explor
     assert explorer.position == 0
     assert explorer.selected == FIRST
     assert {name: explorer._tokens[name] for name in FIRST} == FIRST
-    assert {name: explorer._profile[name] for name in FIRST} == FIRST
     assert explorer.tokens is not None
     assert dict(explorer.tokens.sizes) == {"layer": 8, "token": 10}
 
 
-def test_a_step_from_the_browser_brings_page_tokens_and_profile(explorer: Explorer) -> None:
+def test_a_step_from_the_browser_brings_page_and_tokens(explorer: Explorer) -> None:
     explorer.set_state({"position": 2})
     assert explorer._page["query"]["id"] == "q2"
-    assert explorer.selected["query"] == explorer._tokens["query"] == explorer._profile["query"] == "q2"
+    assert explorer.selected["query"] == explorer._tokens["query"] == "q2"
+    assert explorer.error == ""
+
+
+def test_the_profile_is_drawn_when_asked_for_and_only_of_what_is_shown(explorer: Explorer) -> None:
+    assert explorer._profile == {}
+    explorer.set_state({"_asked": FIRST})
+    assert {name: explorer._profile[name] for name in FIRST} == FIRST
+    explorer.set_state({"position": 1})
+    second = explorer.selected
+    explorer.set_state({"_asked": {**second, "query": "q0"}})
+    assert explorer._profile["query"] == "q0"
+    explorer.set_state({"_asked": second})
+    assert explorer._profile["query"] == "q1"
     assert explorer.error == ""
 
 
@@ -126,7 +138,8 @@ def test_a_query_without_lists_shows_nothing_and_breaks_nothing() -> None:
         return node.assign(influence=node["influence"] * float("nan")) if "rank" in node.dims else node
 
     explorer = Explorer(explanation(2).map_over_datasets(empty))
-    assert (explorer.selected, explorer._tokens, explorer._profile, explorer.tokens) == ({}, {}, {}, None)
+    explorer.set_state({"_asked": {}})
+    assert (explorer.selected, explorer._tokens, explorer.tokens) == ({}, {}, None)
     assert "none" in explorer._repr_mimebundle_()[0]["text/html"]
 
 
@@ -167,7 +180,7 @@ def test_the_static_view_is_escaped_and_the_text_stable() -> None:
 
 def test_every_trait_the_browser_sees_is_described() -> None:
     source = Path(sys.modules[Explorer.__module__].__file__ or "").read_text("utf-8")
-    names = [name for name in ("position", "selected", "error", "_summary", "_page", "_tokens", "_profile")]
+    names = [name for name in ("position", "selected", "error", "_summary", "_page", "_tokens", "_profile", "_asked")]
     assert set(names) == set(Explorer.class_own_traits(sync=True)) - {"_esm", "_css"}
     for name in names:
         assert f"    {name} = traitlets." in source
@@ -184,7 +197,8 @@ def test_a_missing_asset_names_both_places() -> None:
 def test_opening_saved_arrays_loads_no_torch(tmp_path: Path) -> None:
     inflab.save(explanation(), tmp_path / "saved.zarr")
     code = (
-        "import sys, inflab; e = inflab.Explorer(inflab.load(sys.argv[1])); e.position = 2; assert e._profile['svg']\n"
+        "import sys, inflab; e = inflab.Explorer(inflab.load(sys.argv[1])); e.position = 2\n"
+        "e.set_state({'_asked': e.selected}); assert e._profile['svg']\n"
         "print(e, sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "saved.zarr")], capture_output=True, text=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from inflab import plot
 from inflab.widgets import payload
 from inflab.widgets.source import open_source
 from tests.widgets.synthetic import explanation
@@ -47,6 +48,10 @@ def test_a_query_without_completion_is_shown_whole() -> None:
     )
     query = payload.page(open_source(tree, None, 5), 0)["query"]
     assert (query["prompt"], query["completion"]) == ("", "The president of Astrobia was Zorald Pfaff.")
+
+
+def test_widget_and_charts_speak_of_the_same_units() -> None:
+    assert payload.UNITS == plot.UNITS
 
 
 def test_tokens_without_layers_have_no_profile() -> None:
