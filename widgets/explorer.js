@@ -294,7 +294,7 @@ export function tokenView() {
     const [text, effect] = [tokens.text[index], tokens.effect[index]];
     const strength = heat(effect, most);
     const span = h("span", { role: "option", "aria-selected": "false", title: `${signed(effect)} nat per added copy` }, visible(text));
-    span.className = `token ${effect === null || effect === 0 ? "zero" : effect < 0 ? "negative" : "positive"}${strength > 0.08 ? " marked" : ""}`;
+    span.className = `token ${effect === null || effect === 0 ? "zero" : effect < 0 ? "negative" : "positive"}${strength > 0.2 ? " marked" : ""}`;
     span.style.setProperty("--heat", `${Math.round(100 * strength)}%`);
     span.setAttribute("aria-label", `${visible(text).trim()}, ${signed(effect)} nat`);
     span.addEventListener("mouseenter", () => tell(index));

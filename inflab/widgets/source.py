@@ -5,6 +5,7 @@ Both give the same labelled arrays, one query at a time, so a widget need not kn
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -51,6 +52,8 @@ class SavedSource:
         self._lists = {sign: tree[_CHILD[sign]].to_dataset() for sign in SIGNS}
         self._tokens = {sign: tree[f"{_CHILD[sign]}_tokens"].to_dataset() for sign in SIGNS}
         self._k = k
+        # A store may keep many queries in one chunk: unpack it once for all ranks of a list, not for each look.
+        self._tokens_of = lru_cache(maxsize=32)(self._read_tokens)
         self.ids: list[Any] = self._lists["positive"]["query"].to_numpy().tolist()
         self.attrs = {str(name): value for name, value in tree.attrs.items()}
 
@@ -60,7 +63,10 @@ class SavedSource:
 
     def tokens(self, position: int, sign: Sign, rank: int) -> xr.Dataset:
         """Influence of one pair over `(layer, token)`."""
-        return self._tokens[sign].sel(query=self.ids[position], rank=rank).load()
+        return self._tokens_of(position, sign).sel(rank=rank)
+
+    def _read_tokens(self, position: int, sign: Sign) -> xr.Dataset:
+        return self._tokens[sign].isel(query=position, rank=slice(self._k)).load()
 
 
 class LiveSource:
@@ -77,7 +83,7 @@ class LiveSource:
         scores = influence.score(queries)
         k = min(k, scores.sizes["train"])
         self._lists = {sign: top(scores, k, sign=sign) for sign in SIGNS}
-        self._tokens: dict[tuple[int, Sign], xr.Dataset] = {}
+        self._tokens_of = lru_cache(maxsize=256)(self._ask_tokens)
         self.ids: list[Any] = scores["query"].to_numpy().tolist()
         self.attrs = {str(name): value for name, value in scores.attrs.items()}
 
@@ -87,14 +93,14 @@ class LiveSource:
 
     def tokens(self, position: int, sign: Sign, rank: int) -> xr.Dataset:
         """Influence of one pair over `(layer, token)`; the first look at a list costs one pass over it."""
-        key = (position, sign)
-        if key not in self._tokens:
-            here = {"query": [position]}
-            ranks = self.ranked(position, sign)["rank"].to_numpy()
-            chosen = self._lists[sign].isel(here).sel(rank=ranks)
-            # No progress bar: the pass is short, and its output would land in whichever cell ran last.
-            self._tokens[key] = self._influence.attribute(self._queries.isel(here), chosen, progress=False)
-        return self._tokens[key].isel(query=0).sel(rank=rank)
+        return self._tokens_of(position, sign).sel(rank=rank)
+
+    def _ask_tokens(self, position: int, sign: Sign) -> xr.Dataset:
+        here = {"query": [position]}
+        chosen = self._lists[sign].isel(here).sel(rank=self.ranked(position, sign)["rank"].to_numpy())
+        # No progress bar: the pass is short, and its output would land in whichever cell ran last.
+        found: xr.Dataset = self._influence.attribute(self._queries.isel(here), chosen, progress=False)
+        return found.isel(query=0)
 
 
 def open_source(source: Any, queries: Any, k: Any) -> Source:
