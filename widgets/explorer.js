@@ -119,7 +119,8 @@ function h(tag, attributes = {}, ...children) {
 function chips(meta) {
   const row = h("span", { class: "chips" });
   for (const [name, value] of Object.entries(meta)) {
-    row.append(h("span", { class: "chip" }, h("span", { class: "chip-name" }, `${name} `), String(value ?? "–")));
+    if (value === "" || value === null) continue; // not every sequence has every label
+    row.append(h("span", { class: "chip" }, h("span", { class: "chip-name" }, `${name} `), String(value)));
   }
   return row;
 }
@@ -367,6 +368,7 @@ function render({ model, el }) {
 
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let patience;
+  let turn = model.get("_asked").turn ?? 0;
   /** @returns {Page} */
   const page = () => model.get("_page");
   const isFresh = () => page().position === model.get("position");
@@ -426,7 +428,8 @@ function render({ model, el }) {
     const selected = model.get("selected");
     if (!samePair(model.get("_tokens"), selected) || samePair(model.get("_profile"), selected)) return;
     patience = setTimeout(() => {
-      model.set("_asked", selected);
+      // The turn makes every question a new one: an earlier one may have found the kernel busy with another query.
+      model.set("_asked", { ...selected, turn: ++turn });
       model.save_changes();
     }, 120);
   }

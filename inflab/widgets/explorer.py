@@ -65,8 +65,8 @@ class Explorer(anywidget.AnyWidget):
     """Layer profile of the sequence asked for, as SVG (`payload.profile`). `dict`."""
 
     _asked = traitlets.Dict().tag(sync=True)
-    """The sequence whose layer profile the browser waits for, as in `selected`: drawing takes longer than everything
-    else together, so it is asked for when the reader stays. `dict`, default {}."""
+    """The sequence whose layer profile the browser waits for, as in `selected`, with a running `turn`. Drawing takes
+    longer than everything else together, so it is asked for when the reader stays. `dict`, default {}."""
 
     def __init__(self, source: Any, queries: xr.Dataset | None = None, *, k: int = 10, position: int = 0) -> None:
         self._source = open_source(source, queries, k)
@@ -176,9 +176,14 @@ class Explorer(anywidget.AnyWidget):
             self._tokens, self._pair = payload.token_view(self._source, self.position, selected)
 
     def _show_profile(self) -> None:
-        asked = self._asked
-        if asked and asked == self.selected and self._pair is not None and not _shows(self._profile, asked):
-            self._profile = payload.profile(self._pair, asked)
+        selected = self.selected
+        if (
+            selected
+            and _shows(self._asked, selected)
+            and self._pair is not None
+            and not _shows(self._profile, selected)
+        ):
+            self._profile = payload.profile(self._pair, selected)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
         bundle = super()._repr_mimebundle_(**kwargs)

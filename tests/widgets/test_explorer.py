@@ -54,7 +54,13 @@ def test_the_profile_is_drawn_when_asked_for_and_only_of_what_is_shown(explorer:
     second = explorer.selected
     explorer.set_state({"_asked": {**second, "query": "q0"}})
     assert explorer._profile["query"] == "q0"
-    explorer.set_state({"_asked": second})
+    explorer.set_state({"_asked": {**second, "turn": 1}})
+    assert explorer._profile["query"] == "q1"
+    # A question that came too late is asked again when the reader comes back.
+    explorer.set_state({"position": 2, "_asked": {**second, "turn": 2}})
+    explorer._profile = {}
+    explorer.set_state({"position": 1})
+    explorer.set_state({"_asked": {**second, "turn": 3}})
     assert explorer._profile["query"] == "q1"
     assert explorer.error == ""
 
