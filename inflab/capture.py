@@ -109,7 +109,8 @@ class Capture:
             tokens = self._tokens(layer, batch, len(ids))
             activation_ok = torch.isfinite(tokens.activation).all()
             is_finite[layer.name] = activation_ok & torch.isfinite(tokens.gradient).all()
-            sink(layer, tokens)
+            with torch.autocast(device.type, enabled=False):  # sums stay in float32 when the pass is narrower
+                sink(layer, tokens)
 
         self._deliver = deliver
         with torch.inference_mode(False), torch.enable_grad(), self._passing(device):
@@ -137,7 +138,8 @@ class Capture:
         started: Tensor = output
         use = len(self._inputs[layer.name])
         self._inputs[layer.name].append((given, given._version))
-        started.register_hook(lambda grad: self._on_backward(layer, use, grad))
+        if started.requires_grad:  # not where the model switches gradients off
+            started.register_hook(lambda grad: self._on_backward(layer, use, grad))
         return started
 
     def _on_backward(self, layer: Layer, use: int, grad: Tensor) -> None:
@@ -188,14 +190,16 @@ _EMPTY = torch.empty(0)
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
     """Parameters need no gradient inside; afterwards each one's flag is as it was."""
-    flags = [(p, p.requires_grad) for p in model.parameters()]
+    flags = [(name, p, p.requires_grad) for name, p in model.named_parameters()]
     try:
-        for parameter, _ in flags:
+        for _, parameter, _ in flags:
             parameter.requires_grad_(False)
         yield
     finally:
-        for parameter, flag in flags:
+        now = dict(model.named_parameters())
+        for name, parameter, flag in flags:
             parameter.requires_grad_(flag)
+            now.get(name, parameter).requires_grad_(flag)  # offloading puts new tensors in place of the old
 
 
 @contextmanager
@@ -246,9 +250,9 @@ def _autocast_dtype(model: nn.Module, dtype: str | None) -> torch.dtype | None:
         raise SettingError(
             f"dtype={dtype!r} is not narrower than the model's {own}; convert a copy of the model instead"
         )
-    if wanted == torch.float32:
+    if own == torch.float64:  # autocast leaves float64 alone
         raise SettingError(
-            "dtype='float32' cannot run a float64 model; convert a copy with copy.deepcopy(model).float()"
+            f"dtype={dtype!r} cannot run a float64 model; convert a copy with copy.deepcopy(model).float()"
         )
     return wanted
 
