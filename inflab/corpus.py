@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -111,7 +112,7 @@ def encode(
 def batch(corpus: xr.Dataset, index: np.ndarray) -> dict[str, np.ndarray]:
     """Rows `index` of a corpus as numpy arrays, without the columns that are padding in all of them."""
     dim = corpus_dim(corpus)
-    rows = corpus.drop_vars("vocabulary_text", errors="ignore").isel({dim: index})
+    rows = corpus.drop_vars("vocabulary_text", errors="ignore").isel({dim: index}).transpose(dim, ...)
     if "is_text" in rows:
         rows = rows.isel(token=np.flatnonzero(rows["is_text"].to_numpy().any(axis=0)))
     return {str(name): variable.to_numpy() for name, variable in rows.data_vars.items() if dim in variable.dims}
@@ -143,9 +144,9 @@ def check_ids(corpus: xr.Dataset) -> None:
         raise CorpusError(f"corpus is empty: {dim} has length 0; give at least one example")
     if dim not in corpus.coords:
         raise CorpusError(f"corpus has no coordinate {dim!r}; assign unique ids, for instance range(n)")
-    ids, counts = np.unique(corpus[dim].to_numpy(), return_counts=True)
-    if (counts > 1).any():
-        raise CorpusError(f"duplicate ids in {dim}: {_some(list(ids[counts > 1]))}; ids must be unique")
+    doubled = [label for label, count in Counter(corpus[dim].to_numpy().tolist()).items() if count > 1]
+    if doubled:
+        raise CorpusError(f"duplicate ids in {dim}: {_some(doubled)}; ids must be unique")
 
 
 def fingerprint(corpus: xr.Dataset) -> str:
@@ -155,7 +156,7 @@ def fingerprint(corpus: xr.Dataset) -> str:
     digest.update("\0".join(map(str, corpus[dim].to_numpy())).encode())
     for name in sorted(map(str, corpus.data_vars)):
         if name != "vocabulary_text":
-            value = np.ascontiguousarray(corpus[name].to_numpy())
+            value = np.ascontiguousarray(corpus[name].transpose(dim, ..., missing_dims="ignore").to_numpy())
             digest.update(f"{name} {value.dtype.str} {value.shape}".encode())
             digest.update(value.tobytes())
     return digest.hexdigest()[:16]

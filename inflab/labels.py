@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from inflab.errors import CorpusError
@@ -145,10 +146,8 @@ def token_text(corpus: xr.Dataset, token_id: np.ndarray, is_text: np.ndarray) ->
 
 
 def _lookup(ids: np.ndarray, wanted: np.ndarray, dim: str) -> np.ndarray:
-    order = np.argsort(ids, kind="stable")
-    place = np.searchsorted(ids, wanted, sorter=order).clip(max=len(ids) - 1)
-    found = order[place]
-    lost = wanted[ids[found] != wanted]
-    if len(lost):
-        raise CorpusError(f"top names {dim} {lost[0]!r}, which is not in the corpus; use the corpus it was made from")
+    found = pd.Index(ids.tolist(), dtype=object).get_indexer(wanted.tolist())
+    if (found < 0).any():
+        lost = wanted[found < 0].tolist()[0]
+        raise CorpusError(f"top names {dim} {lost!r}, which is not in the corpus; use the corpus it was made from")
     return np.asarray(found)
