@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from inflab.errors import SchemaError, SettingError
+from inflab.errors import SchemaError, SettingError, check_count
 from inflab.schema import influence_attrs, root_attrs, variable_attrs
 
 __all__ = ["effect", "top"]
@@ -59,7 +59,8 @@ def top(scores: xr.Dataset, k: int = 10, *, sign: Sign = "positive") -> xr.Datas
     n_train = scores.sizes["train"]
     if sign not in ("positive", "negative", "absolute"):
         raise SettingError(f"sign={sign!r} is not one of 'positive', 'negative', 'absolute'")
-    if not 1 <= k <= n_train:
+    check_count("k", k)
+    if k > n_train:
         raise SettingError(f"k={k} must lie between 1 and the number of training sequences, {n_train}")
     influence = scores["influence"]
     if "layer" in influence.dims:
@@ -72,13 +73,14 @@ def top(scores: xr.Dataset, k: int = 10, *, sign: Sign = "positive") -> xr.Datas
     for row in range(len(chosen_qr)):  # one query at a time: scores may be larger than memory
         value_t = influence[row].to_numpy().astype(np.float64)
         key_t = {"positive": value_t, "negative": -value_t, "absolute": np.abs(value_t)}[sign]
-        order = np.argpartition(-key_t, k - 1)[:k] if k < n_train else np.arange(n_train)
+        key_t = np.where(np.isnan(key_t), -np.inf, key_t)
         # Ties are broken by position, so that equal scores give the same list every time.
-        chosen_qr[row] = order[np.lexsort((order, -key_t[order]))]
+        order = np.flatnonzero(key_t >= np.partition(key_t, n_train - k)[n_train - k])
+        chosen_qr[row] = order[np.argsort(-key_t[order], kind="stable")[:k]]
         value_qr[row] = value_t[chosen_qr[row]]
         total_q[row] = key_t[key_t > 0].sum()
 
-    signed_qr = {"positive": value_qr > 0, "negative": value_qr < 0, "absolute": value_qr != 0}[sign]
+    signed_qr = {"positive": value_qr > 0, "negative": value_qr < 0, "absolute": np.abs(value_qr) > 0}[sign]
     value_qr = np.where(signed_qr, value_qr, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         share_qr = np.abs(value_qr) / total_q[:, None]
