@@ -5,6 +5,10 @@ Every error derives from `InflabError` and from the builtin a caller would expec
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
+from typing import Any
+
 __all__ = [
     "CorpusError",
     "InflabError",
@@ -15,6 +19,8 @@ __all__ = [
     "SchemaError",
     "SettingError",
     "StoreError",
+    "check_count",
+    "is_finite_number",
 ]
 
 
@@ -52,6 +58,21 @@ class SchemaError(InflabError, ValueError):
     def __init__(self, violations: list[str]) -> None:
         self.violations = violations
         super().__init__(f"{len(violations)} violation(s) of the schema:\n" + "\n".join(violations))
+
+
+def check_count(name: str, value: Any, mend: str = "", *, least: int = 1) -> None:
+    """Refuse a setting that is not a whole number of at least `least`.
+
+    Raises:
+        SettingError: naming the setting and its value.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise SettingError(f"{name}={value!r} must be a whole number, at least {least}{mend and f', or {mend}'}")
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether a setting is a finite number, and no bool."""
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 class MissingDependencyError(InflabError, ImportError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from inflab.errors import NumericsError, SettingError
+from inflab.errors import NumericsError, SettingError, is_finite_number
 from inflab.schema import variable_attrs
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def with_damping(nodes: Mapping[str, xr.Dataset], damping: float, kind: str) -> 
     """
     if kind not in ("relative", "absolute"):
         raise SettingError(f"damping_kind={kind!r} is not one of 'relative', 'absolute'")
-    if not (np.isfinite(damping) and damping >= 0):
+    if not (is_finite_number(damping) and damping >= 0):
         raise SettingError(f"damping={damping!r} must be a finite number, zero or more; the paper's is 0.1, relative")
     damped = {}
     for name, node in nodes.items():
@@ -140,7 +140,9 @@ def with_damping(nodes: Mapping[str, xr.Dataset], damping: float, kind: str) -> 
         absolute = (
             0.0 if value is None else float(damping * (value.mean(dtype=np.float64) if kind == "relative" else 1))
         )
-        if value is not None and absolute == 0 and value.min() <= np.finfo(value.dtype).eps * value.max():
+        # A damping that underflows in the eigenvalues' dtype is none.
+        adds_nothing = value is not None and absolute < np.finfo(value.dtype).tiny
+        if value is not None and adds_nothing and value.min() <= np.finfo(value.dtype).eps * value.max():
             raise NumericsError(
                 f"layer {name!r} is singular: its smallest eigenvalue is {value.min():.3g}, its largest "
                 f"{value.max():.3g}, and damping={damping!r} ({kind}) adds nothing; use a positive damping"

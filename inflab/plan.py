@@ -10,7 +10,7 @@ import xarray as xr
 from torch import nn
 
 from inflab.corpus import corpus_dim
-from inflab.errors import SettingError
+from inflab.errors import SettingError, check_count, is_finite_number
 from inflab.layer import Layer
 
 __all__ = ["batch_size", "available_memory", "parse_memory", "query_block"]
@@ -36,14 +36,14 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
     if memory is None:
         return available_memory(device) // 2
     if isinstance(memory, str):
-        match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(i?)b?\s*", memory.lower())
+        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)b?\s*", memory.lower())
         if match is None:
             raise SettingError(f"memory={memory!r} is not a size; write '3GB', '500MB' or a number of bytes")
         number, scale, binary = match.groups()
         memory = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(scale or " "))
-    if memory <= 0:
-        raise SettingError(f"memory={memory} must be positive; write '3GB', '500MB' or a number of bytes")
-    return memory
+    if not is_finite_number(memory) or memory < 1:
+        raise SettingError(f"memory={memory!r} must be positive; write '3GB', '500MB' or a number of bytes")
+    return int(memory)
 
 
 def available_memory(device: torch.device) -> int:
@@ -76,8 +76,7 @@ def batch_size(model: nn.Module, corpus: xr.Dataset, layers: Sequence[Layer], me
     """
     n = corpus.sizes[corpus_dim(corpus)]
     if wanted is not None:
-        if wanted < 1:
-            raise SettingError(f"batch_size={wanted} must be at least 1")
+        check_count("batch_size", wanted, "None for the budget's own")
         return min(wanted, n)
     tokens = corpus.sizes.get("token", 1)
     vocabulary = getattr(getattr(model, "config", None), "vocab_size", 0)

@@ -13,7 +13,7 @@ import xarray as xr
 
 from inflab import factors
 from inflab.capture import Quantity
-from inflab.errors import SettingError
+from inflab.errors import SettingError, check_count
 from inflab.factors import LayerFactors
 from inflab.influence import Influence
 from inflab.layer import Layer, LayerPattern, select_layers
@@ -50,8 +50,8 @@ class LayerMethod(ABC):
         factors.with_damping({}, self.damping, self.damping_kind)
         if self.fisher not in ("true", "empirical"):
             raise SettingError(f"fisher={self.fisher!r} is not one of 'true', 'empirical'")
-        if self.max_examples is not None and self.max_examples < 1:
-            raise SettingError(f"max_examples={self.max_examples} must be at least 1, or None for all")
+        if self.max_examples is not None:
+            check_count("max_examples", self.max_examples, "None for all")
 
     def fit(
         self,
@@ -82,6 +82,7 @@ class LayerMethod(ABC):
         """
         if not isinstance(problem, Problem):
             raise SettingError(f"problem is a {type(problem).__name__}; expected an inflab.Problem")
+        check_count("seed", seed, least=0)
         layers = select_layers(problem.model, self.layers)
         problem.check_model()
         run = Pass(problem, layers, self.dtype, memory, batch_size, seed, progress)

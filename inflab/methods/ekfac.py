@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inflab.capture import Quantity
-from inflab.errors import SettingError
+from inflab.errors import check_count
 from inflab.factors import LayerFactors
 from inflab.methods.base import LayerMethod
 from inflab.run.fit import covariance_bases, mean_square_gradients
@@ -31,8 +31,7 @@ class EKFAC(LayerMethod):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.blocks < 1:
-            raise SettingError(f"blocks={self.blocks} must be at least 1")
+        check_count("blocks", self.blocks)
 
     def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
         bases = covariance_bases(run, quantity, positions, self.blocks)
