@@ -11,9 +11,9 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from inflab.errors import CorpusError, SettingError
+from inflab.errors import CorpusError, ModelError, SettingError
 
-__all__ = ["Batch", "Draws", "Task", "at_least_float32", "check_choice", "draw_class", "margin", "refuse"]
+__all__ = ["Batch", "Draws", "Task", "at_least_float32", "check_choice", "draw_class", "logits_of", "margin", "refuse"]
 
 Batch = Mapping[str, Tensor]
 
@@ -48,8 +48,7 @@ class Task:
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Run the model; the outputs go to `loss`, `sample` and `measure`."""
-        outputs = model(batch["input"])
-        return outputs.logits if hasattr(outputs, "logits") else outputs  # type: ignore[no-any-return]
+        return logits_of(model, model(batch["input"]))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Training loss of each example in nats, `(example,)`, summed over its tokens."""
@@ -80,6 +79,24 @@ class Task:
             raise CorpusError(
                 f"{type(self).__name__} needs the variables {sorted(missing)}; see inflab.adapters.from_arrays"
             )
+
+
+def logits_of(model: nn.Module, outputs: Any) -> Tensor:
+    """The logits among a model's outputs.
+
+    Returns:
+        `outputs.logits`, or the outputs themselves when they are a tensor.
+
+    Raises:
+        ModelError: when they are neither.
+    """
+    found = getattr(outputs, "logits", outputs)
+    if not isinstance(found, Tensor):
+        raise ModelError(
+            f"{type(model).__name__} returned a {type(found).__name__}; return a tensor or an object with `logits`, "
+            "or override `forward` in a subclass of the task"
+        )
+    return found
 
 
 def draw_class(logits_nv: Tensor, uniform_n: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from inflab.corpus import corpus_dim
 from inflab.errors import CorpusError, ModelError
-from inflab.tasks.base import Batch, Draws, Task, at_least_float32, check_choice, draw_class, margin, refuse
+from inflab.tasks.base import Batch, Draws, Task, at_least_float32, check_choice, draw_class, logits_of, margin, refuse
 
 __all__ = ["CausalLM"]
 
@@ -34,7 +34,15 @@ class CausalLM(Task):
         check_choice("measurement", self.measurement, ("log_probability", "margin"))
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Logits `(example, token, vocabulary)`; positions count from each text's first token, however padded."""
+        """Logits `(example, token, vocabulary)`; positions count from each text's first token, however padded.
+
+        Returns:
+            The logits.
+
+        Raises:
+            CorpusError: a token id or a position is outside the model's tables.
+            ModelError: texts are padded left, and the model names no `attention_mask`.
+        """
         is_text = batch["is_text"]
         takes = inspect.signature(model.forward).parameters
         offered: dict[str, Any] = {
@@ -42,13 +50,20 @@ class CausalLM(Task):
             "position_ids": (is_text.long().cumsum(-1) - 1).clamp(min=0),
             "use_cache": False,
         }
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in takes.values())
-        if "attention_mask" not in takes and not takes_any and not bool(is_text[:, 0].all()):
+        if "attention_mask" not in takes and not bool(is_text[:, 0].all()):
             raise ModelError(
-                f"{type(model).__name__}.forward takes no attention_mask, so texts padded left are wrong; pad right"
+                f"{type(model).__name__}.forward names no attention_mask, so texts padded left are wrong; pad right"
             )
-        outputs = model(batch["token_id"], **{name: value for name, value in offered.items() if name in takes})
-        return outputs.logits if hasattr(outputs, "logits") else outputs  # type: ignore[no-any-return]
+        # The id of padding may lie outside the vocabulary (a token added to the tokenizer alone).
+        token_id = batch["token_id"].masked_fill(~is_text, 0)
+        try:
+            outputs = model(token_id, **{name: value for name, value in offered.items() if name in takes})
+        except IndexError as error:
+            raise CorpusError(
+                f"{type(model).__name__} failed with {error!s}: the largest token id is {int(token_id.max())}, the "
+                f"longest text has {int(is_text.sum(1).max())} tokens; encode with its own tokenizer, or shorten"
+            ) from error
+        return logits_of(model, outputs)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """-log p of the target tokens, summed over each example."""
@@ -86,13 +101,18 @@ class CausalLM(Task):
         return batch["is_text"]
 
     def check(self, model: nn.Module, corpus: xr.Dataset) -> None:
-        """Refuse missing variables, rows without text or target, and ids or lengths beyond the model's."""
+        """Refuse missing variables, wrong dtypes, rows without text or target, and what the model has no place for."""
         missing = {"token_id", "is_text", "is_target"} - set(corpus.data_vars)
         if missing:
             raise CorpusError(f"CausalLM needs the variables {sorted(missing)}; see inflab.encode")
         dim = corpus_dim(corpus)
         ids = corpus[dim].to_numpy()
         token_id, is_text, is_target = _rows(corpus)
+        if not np.issubdtype(token_id.dtype, np.integer):
+            raise CorpusError(f"token_id has dtype {token_id.dtype}; ids are whole numbers: token_id.astype('int32')")
+        for name, mask in (("is_text", is_text), ("is_target", is_target)):
+            if mask.dtype != bool:
+                raise CorpusError(f"{name} has dtype {mask.dtype}; a mask is boolean: {name}.astype(bool)")
         refuse(ids, ~is_text.any(axis=1), dim, "no token of text (all masked)", "remove these rows")
         refuse(
             ids,
@@ -119,7 +139,9 @@ class CausalLM(Task):
         )
         holes = np.abs(np.diff(is_text.astype(np.int8), axis=1)).sum(axis=1) + is_text[:, 0] + is_text[:, -1] > 2
         refuse(ids, holes, dim, "padding inside the text", "pad on the left or on the right")
-        config = getattr(model, "config", None)
+        config: Any = getattr(model, "config", None)
+        if hasattr(config, "get_text_config"):  # models of images and text keep two
+            config = config.get_text_config()
         vocabulary = getattr(config, "vocab_size", None)
         if vocabulary is not None:
             outside = ((token_id < 0) | (token_id >= vocabulary)) & is_text

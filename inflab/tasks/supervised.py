@@ -31,8 +31,18 @@ class Classification(Task):
         check_choice("measurement", self.measurement, ("log_probability", "margin"))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """-log p of the class, `(example,)`."""
-        return F.cross_entropy(at_least_float32(outputs), batch["target"].long(), reduction="none")
+        """-log p of the class.
+
+        Returns:
+            `(example,)`, in nats.
+
+        Raises:
+            CorpusError: a class is beyond the model's outputs.
+        """
+        target, classes = batch["target"].long(), outputs.shape[-1]
+        if outputs.ndim == 2 and int(target.max()) >= classes:
+            raise CorpusError(f"target holds class {int(target.max())}, the model has {classes} outputs, from 0")
+        return F.cross_entropy(at_least_float32(outputs), target, reduction="none")
 
     def sample(self, outputs: Tensor, batch: Batch, draws: Draws) -> Batch:
         """Classes drawn from softmax(logits)."""
@@ -71,9 +81,22 @@ class Regression(Task):
         check_choice("measurement", self.measurement, ("log_probability", "output"))
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Half the squared error, summed over outputs, `(example,)`."""
-        target = batch["target"].to(outputs.dtype).reshape(outputs.shape)
-        return 0.5 * (outputs - target).square().flatten(1).sum(1)
+        """Half the squared error, summed over outputs.
+
+        Returns:
+            `(example,)`, in nats.
+
+        Raises:
+            CorpusError: the targets are not as many as the outputs.
+        """
+        target = batch["target"]
+        if target.numel() != outputs.numel():
+            raise CorpusError(
+                f"target has shape {tuple(target.shape[1:])} an example, the model's output "
+                f"{tuple(outputs.shape[1:])}; they must agree"
+            )
+        error = at_least_float32(outputs) - at_least_float32(target).reshape(outputs.shape)
+        return 0.5 * error.square().reshape(len(error), -1).sum(1)
 
     def sample(self, outputs: Tensor, batch: Batch, draws: Draws) -> Batch:
         """Targets drawn from N(output, 1)."""
@@ -82,7 +105,7 @@ class Regression(Task):
 
     def measure(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Minus the loss, or the prediction, `(example,)`."""
-        return outputs.flatten(1).sum(1) if self.measurement == "output" else -self.loss(outputs, batch)
+        return outputs.reshape(len(outputs), -1).sum(1) if self.measurement == "output" else -self.loss(outputs, batch)
 
     def check(self, model: nn.Module, corpus: xr.Dataset) -> None:
         """Refuse missing variables and non-finite numbers."""
@@ -93,5 +116,7 @@ class Regression(Task):
 def refuse_non_finite(corpus: xr.Dataset, dim: str) -> None:
     for name in ("input", "target"):
         value = corpus[name].transpose(dim, ...).to_numpy()
+        if value.dtype.kind not in "biuf":
+            raise CorpusError(f"{name} has dtype {value.dtype}; the model reads numbers")
         is_bad = ~np.isfinite(value.reshape(len(value), -1)).all(axis=1)
         refuse(corpus[dim].to_numpy(), is_bad, dim, f"NaN or infinity in {name}", "mend or remove these rows")
