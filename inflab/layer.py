@@ -130,6 +130,8 @@ def select_layers(model: nn.Module, pattern: LayerPattern = "auto") -> list[Laye
         LayerError: when nothing matches, or a named layer is not supported; near names are listed.
     """
     found, why_not = _supported(model)
+    if "" in why_not and not found:
+        raise LayerError(f"the model itself cannot be covered: {why_not['']}")
     names = [layer.name for layer in found]
     if isinstance(pattern, str) and pattern == "auto":
         chosen = _auto(model, found)
@@ -142,7 +144,7 @@ def select_layers(model: nn.Module, pattern: LayerPattern = "auto") -> list[Laye
         modules = dict(model.named_modules())
         chosen = [layer for layer in found if pattern(layer.name, modules[layer.name])]
     else:
-        globs = [pattern] if isinstance(pattern, str) else list(pattern)
+        globs = [pattern] if isinstance(pattern, str) else _globs(pattern)
         chosen = [layer for layer in found if any(fnmatch.fnmatchcase(layer.name, glob) for glob in globs)]
         for glob in globs:
             if glob in why_not:
@@ -152,6 +154,13 @@ def select_layers(model: nn.Module, pattern: LayerPattern = "auto") -> list[Laye
     if not chosen:
         raise LayerError(f"layers={_show(pattern)} matches no supported layer; there are: {_near('', names)}")
     return chosen
+
+
+def _globs(pattern: Any) -> list[str]:
+    globs = list(pattern) if isinstance(pattern, Iterable) else [pattern]
+    if not all(isinstance(glob, str) for glob in globs):
+        raise LayerError(f"layers={pattern!r} is not 'auto', a glob, a list of names or globs, or a predicate")
+    return globs
 
 
 def _auto(model: nn.Module, found: Iterable[Layer]) -> list[Layer]:
@@ -165,12 +174,14 @@ def _supported(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
     """Every supported layer, and for each other module with parameters the reason why not."""
     by_weight: dict[int, Layer] = {}
     why_not: dict[str, str] = {}
+    others: dict[int, str] = {}  # parameters of modules that are not supported
     for name, module in model.named_modules(remove_duplicate=True):
         if not any(True for _ in module.parameters(recurse=False)):
             continue
         described = _describe(name, module)
         if isinstance(described, str):
             why_not[name] = described
+            others.update({id(p): name for p in module.parameters(recurse=False)})
             continue
         weight = id(module.weight)
         first = by_weight.setdefault(weight, described)
@@ -184,6 +195,8 @@ def _supported(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
             reason = "shares its weight with {!r}, which uses it in another way; their sum has no Kronecker factors"
             why_not[name] = reason.format(first.name)
             why_not[first.name] = reason.format(name)
+    for weight in by_weight.keys() & others.keys():
+        why_not[by_weight[weight].name] = f"shares its weight with {others[weight]!r}, which is not supported"
     return [layer for layer in by_weight.values() if layer.name not in why_not], why_not
 
 
@@ -193,6 +206,10 @@ def _describe(name: str, module: nn.Module) -> Layer | str:
     weight: Any = getattr(module, "weight", None)
     if not isinstance(weight, nn.Parameter):
         return f"{kind} is not supported (Linear, Conv1D, Conv2d, Embedding are)"
+    if not name:
+        return f"a model that is a single {kind} has no layer name; wrap it: torch.nn.Sequential(model)"
+    if type(module) is nn.modules.linear.NonDynamicallyQuantizableLinear:
+        return "nn.MultiheadAttention reads its weight without calling it, so its input cannot be seen"
     has_bias = getattr(module, "bias", None) is not None
     parameters = sum(p.numel() for p in module.parameters(recurse=False))
     if type(module) is nn.Embedding:
@@ -200,6 +217,8 @@ def _describe(name: str, module: nn.Module) -> Layer | str:
             return "Embedding with scale_grad_by_freq or max_norm has no per-example gradient"
         inputs, outputs = module.num_embeddings, module.embedding_dim
     elif isinstance(module, nn.Linear):
+        if type(module).forward is not nn.Linear.forward:
+            return f"{kind} overrides the forward of Linear, so its gradient may be another"
         inputs, outputs = module.in_features, module.out_features
         kind = "Linear"
     elif kind == "Conv1D" and weight.ndim == 2:  # transformers.pytorch_utils.Conv1D stores its weight transposed
