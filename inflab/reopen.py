@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import xarray as xr
 
 from inflab import store
-from inflab.errors import StoreError
+from inflab.errors import SettingError, StoreError
 from inflab.influence import Influence
 from inflab.schema import validate
 
@@ -31,18 +31,21 @@ def load(path: str | Path, problem: Problem | None = None) -> Influence | xr.Dat
     Raises:
         StoreError: nothing there, half written, another schema version, or another model or corpus than `problem`:
             both fingerprints are named.
+        SettingError: when `problem` is not one.
     """
     tree = store.open_tree(path)
     validate(tree)
-    if tree.attrs["kind"] != "factors":
-        return tree if tree.children else tree.to_dataset()
-    if problem is not None:
+    if problem is not None and tree.attrs["kind"] != "corpus":
+        if not hasattr(problem, "model_fingerprint"):
+            raise SettingError(f"problem is a {type(problem).__name__}; expected an inflab.Problem")
         for what in ("model", "corpus"):
             saved = tree.attrs[f"{what}_fingerprint"]
             given = getattr(problem, f"{what}_fingerprint")()
             if saved != given:
                 raise StoreError(
-                    f"path={str(path)!r} was fitted on the {what} with fingerprint {saved}, problem has {given}; "
+                    f"path={str(path)!r} was made from the {what} with fingerprint {saved}, problem has {given}; "
                     f"give the same {what}, or fit again"
                 )
+    if tree.attrs["kind"] != "factors":
+        return tree if tree.children else tree.to_dataset()
     return Influence(tree, problem)

@@ -65,14 +65,16 @@ def check_free(path: str | Path, n_bytes: int) -> Path:
     if target.exists():
         raise StoreError(f"path={str(target)!r} exists; choose another path, or remove it first")
     try:
+        # Folders are made after the check, so that a refusal leaves nothing behind.
+        there = next(folder for folder in target.absolute().parents if folder.exists())
+        free = shutil.disk_usage(there).free
+        if free < n_bytes:
+            raise StoreError(
+                f"path={str(target)!r} needs {n_bytes:,} bytes at most, {free:,} are free; choose another disk"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(target.parent).free
     except OSError as error:
         raise StoreError(f"path={str(target)!r} cannot be made ({error}); choose another folder") from error
-    if free < n_bytes:
-        raise StoreError(
-            f"path={str(target)!r} needs {n_bytes:,} bytes at most, {free:,} are free; choose another disk"
-        )
     return target
 
 
@@ -93,7 +95,7 @@ def open_tree(path: str | Path) -> xr.DataTree:
         raise StoreError(f"path={str(target)!r} does not exist")
     try:
         attrs: dict[str, Any] = json.loads((target / "zarr.json").read_text())["attributes"]
-        files, version = json.loads(attrs[_MANIFEST]), attrs["schema_version"]
+        files, version = dict(json.loads(attrs[_MANIFEST])), attrs["schema_version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"path={str(target)!r} is not an inflab store, or it is half written (its manifest is missing or "
