@@ -38,7 +38,9 @@ def from_arrays(
     Raises:
         CorpusError: no example, unequal lengths, or duplicate ids.
     """
-    input_n, target_n = np.asarray(input), np.asarray(target)
+    input_n, target_n = _array(input), _array(target)
+    if input_n.ndim == 0 or target_n.ndim == 0:
+        raise CorpusError("input and target need one entry an example; give arrays with the example as first axis")
     if len(input_n) == 0:
         raise CorpusError("input is empty; give at least one example")
     if len(input_n) != len(target_n):
@@ -77,10 +79,18 @@ def from_dataset(dataset: Any, *, dim: str = "train", tokenizer: Any = None) -> 
             f"corpus of type {type(dataset).__name__} is neither an xarray Dataset nor a map-style dataset with "
             "len() and [i]; use inflab.encode or inflab.adapters.from_arrays"
         )
-    items = [dataset[i] for i in range(len(dataset))]
-    if not items:
+    if len(dataset) == 0:
         raise CorpusError("the dataset is empty; give at least one example")
-    first = items[0]
+    try:
+        first = dataset[0]
+    except (KeyError, TypeError) as error:
+        raise CorpusError(
+            f"corpus of type {type(dataset).__name__} has no item [0] ({error!r}); give a map-style dataset, or use "
+            "inflab.encode or inflab.adapters.from_arrays"
+        ) from error
+    items = [first, *(dataset[i] for i in range(1, len(dataset)))]
+    if isinstance(first, Mapping):
+        _check_keys(items)
     if isinstance(first, Mapping) and "input_ids" in first:
         return _from_token_items(items, dim, tokenizer)
     if isinstance(first, Mapping) and {"input", "target"} <= set(first):
@@ -95,8 +105,32 @@ def from_dataset(dataset: Any, *, dim: str = "train", tokenizer: Any = None) -> 
             f"dataset items of type {type(first).__name__} are not understood; use (input, target) pairs, dicts with "
             "'input' and 'target', or dicts with 'input_ids'"
         )
-    inputs, targets = ([np.asarray(pair[side]) for pair in pairs] for side in (0, 1))
-    return from_arrays(np.stack(inputs), np.stack(targets), dim=dim, **coords)
+    inputs, targets = (_stack([_array(pair[side]) for pair in pairs], name) for side, name in enumerate(_PAIR))
+    return from_arrays(inputs, targets, dim=dim, **coords)
+
+
+_PAIR = ("input", "target")
+
+
+def _check_keys(items: Sequence[Mapping[str, Any]]) -> None:
+    for i, item in enumerate(items):
+        differing = set(items[0]) ^ set(item)
+        if differing:
+            raise CorpusError(f"items 0 and {i} differ in their keys {sorted(map(str, differing))}; give all the same")
+
+
+def _array(value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):  # a torch tensor; torch is not imported for it
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value  # numpy knows no bfloat16
+    return np.asarray(value)
+
+
+def _stack(values: Sequence[np.ndarray], name: str) -> np.ndarray:
+    for i, value in enumerate(values):
+        if value.shape != values[0].shape:
+            raise CorpusError(f"{name} of item 0 has shape {values[0].shape}, of item {i} {value.shape}; give one shape")
+    return np.stack(values)
 
 
 def _from_token_items(items: list[Mapping[str, Any]], dim: str, tokenizer: Any) -> xr.Dataset:
@@ -104,11 +138,14 @@ def _from_token_items(items: list[Mapping[str, Any]], dim: str, tokenizer: Any) 
     shape = (len(items), width)
     token_id, is_text, is_target = np.zeros(shape, np.int32), np.zeros(shape, bool), np.zeros(shape, bool)
     for i, item in enumerate(items):
-        row = np.asarray(item["input_ids"])
+        row = _array(item["input_ids"])
         n = len(row)
+        for name in ("input_ids", "attention_mask", "labels"):
+            if name in item and np.shape(item[name]) != (n,):
+                raise CorpusError(f"{name} of item {i} has shape {np.shape(item[name])}; give one number a token, ({n},)")
         token_id[i, :n] = row
-        is_text[i, :n] = np.asarray(item["attention_mask"]).astype(bool) if "attention_mask" in item else True
-        labels = np.asarray(item["labels"]) if "labels" in item else row
+        is_text[i, :n] = _array(item["attention_mask"]).astype(bool) if "attention_mask" in item else True
+        labels = _array(item["labels"]) if "labels" in item else row
         if "labels" in item and not np.array_equal(labels[labels != -100], row[labels != -100]):
             raise CorpusError(f"labels of item {i} differ from its input_ids; use the same ids, or -100 for no target")
         is_target[i, :n] = is_text[i, :n] & (labels != -100)
