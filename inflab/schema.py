@@ -116,7 +116,7 @@ def _root_violations(root: xr.DataTree) -> Iterator[str]:
         yield f"/: schema_version is {version!r}, this inflab reads {SCHEMA_VERSION}"
     if kind is None:
         return
-    if kind not in _REQUIRED:
+    if not isinstance(kind, str) or kind not in _REQUIRED:
         yield f"/: kind is {kind!r}, expected one of {sorted(_REQUIRED)}"
         return
     for path, variables in _REQUIRED[kind].items():
@@ -126,6 +126,8 @@ def _root_violations(root: xr.DataTree) -> Iterator[str]:
         node = root if path == "/" else root[path]
         assert isinstance(node, xr.DataTree)
         for name, dims in variables.items():
+            if name == "influence" and name not in node and "effect" in node:
+                name = "effect"  # the same per copy, made by `inflab.effect`
             if name not in node:
                 yield f"{path}: variable {name!r} is missing"
             elif not set(dims) <= set(node[name].dims):
