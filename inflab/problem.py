@@ -94,8 +94,8 @@ class Problem:
 
 
 def _is_random(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-        return True
+    if isinstance(module, nn.modules.batchnorm._NormBase):  # instance normalisation too, when it keeps statistics
+        return isinstance(module, nn.modules.batchnorm._BatchNorm) or module.track_running_stats
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.p > 0
     # Attention modules of transformers keep functional dropout as a plain number.

@@ -83,7 +83,7 @@ class Pass:
                 def deliver(layer: Layer, tokens: Tokens, index: np.ndarray = index) -> None:
                     sink(index, layer, tokens)
 
-                names = list(ids[index])
+                names = ids[index].tolist()
                 values.append(capture.run(batch(corpus, index), quantity, deliver, ids=names, seed=self.seed))
                 bar.update(len(index))
         return values

@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from inflab.capture import frozen, model_device
 from inflab.corpus import batch
-from inflab.errors import SettingError
+from inflab.errors import ModelError, SettingError
 from inflab.kronecker import Curvature
 from inflab.layer import Layer
 from inflab.run.local import Pass
@@ -45,11 +45,15 @@ def output_scores(
         `(pair, token)`, tokens at their columns in `train`.
 
     Raises:
+        ModelError: when weights of a covered layer are offloaded.
         SettingError: when the task has no log-probability for each token.
     """
     task, model = run.problem.task, run.problem.model
     if not hasattr(task, "token_log_probability"):
         raise SettingError(f"view='output' needs a task with token_log_probability, such as CausalLM; got {task!r}")
+    away = [layer.name for layer in run.layers if model.get_submodule(layer.name).weight.is_meta]
+    if away:
+        raise ModelError(f"view='output' needs the weights of {away[0]!r}, which are offloaded; use view='update'")
     text = train["is_text"].transpose("train", "token").to_numpy()
     values = np.zeros((len(pairs), text.shape[1]))
     modules = dict(model.named_modules())
