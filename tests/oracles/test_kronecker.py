@@ -113,6 +113,14 @@ def test_eigenbasis_puts_the_blocks_together_again(case: Case, blocks: int) -> N
         assert (values[member == block].diff() >= 0).all()
 
 
+def test_eigenvalues_lost_in_rounding_are_zero_and_never_negative() -> None:
+    """Of moments of rank one, whose other eigenvalues come out of the decomposition on either side of zero."""
+    rows_ni = torch.from_numpy(np.random.default_rng(0).standard_normal((20, 6)))
+    moments = [torch.outer(row, row) for row in rows_ni]
+    assert min(float(torch.linalg.eigvalsh(moment).min()) for moment in moments) < 0
+    assert all((kronecker.eigenbasis(moment)[1] >= 0).all() for moment in moments)
+
+
 def test_eigenbasis_of_a_diagonal_is_the_standard_basis() -> None:
     values = torch.tensor([3.0, 0.0, 1.0])
     vectors, found = kronecker.eigenbasis(values)
