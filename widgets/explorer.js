@@ -46,9 +46,9 @@ export function percent(share) {
   return share > 0 && share < 0.001 ? "<0.1 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 }
 
-/** What the effect does to the odds of saying it: exp(nats). @param {number | null} effect */
+/** What the effect does to the probability: exp(nats). Nothing beyond 1 nat, where a linear prediction says no such thing. @param {number | null} effect */
 export function factor(effect) {
-  return effect === null ? "–" : `×${digits(Math.exp(effect))}`;
+  return effect === null || Math.abs(effect) > 1 ? "" : `, ×${digits(Math.exp(effect))} as likely`;
 }
 
 /** A token as a reader can see it: line breaks, tabs, control characters and lone blanks get a sign. @param {string} text */
@@ -204,7 +204,8 @@ export function queryCard() {
     root: h("section", { class: "query", "aria-label": "Query" }, text, about),
     /** @param {Page["query"]} query */
     update(query) {
-      text.replaceChildren(query.prompt, h("mark", {}, query.completion));
+      const space = /^\s*/.exec(query.completion)?.[0] ?? "";
+      text.replaceChildren(query.prompt + space, h("mark", {}, query.completion.slice(space.length)));
       // Reached by Tab only when there is something to scroll.
       text.scrollHeight > text.clientHeight + 1 ? text.setAttribute("tabindex", "0") : text.removeAttribute("tabindex");
       text.scrollTop = 0;
@@ -406,8 +407,8 @@ function render({ model, el }) {
     SIGNS.forEach((sign) => lists[sign].choose(selected));
     const item = "sign" in selected ? page()[selected.sign].find((one) => one.rank === selected.rank && one.train === selected.train) : undefined;
     if (item && "sign" in selected) {
-      headline.replaceChildren(h("b", {}, `Sequence ${item.train}`), ` · rank ${item.rank} of those that make it ${LIKELY[selected.sign]} · one more copy is predicted to change the completion by `,
-        h("b", { class: "number" }, `${signed(item.effect)} nat`), `, ${factor(item.effect)} as likely`);
+      headline.replaceChildren(h("b", {}, `Sequence ${item.train}`), ` · rank ${item.rank} of those that make it ${LIKELY[selected.sign]} · one more copy is predicted, to first order, to change the completion by `,
+        h("b", { class: "number" }, `${signed(item.effect)} nat`), factor(item.effect), chips(item.meta));
     } else headline.replaceChildren();
     drawTokens();
     drawProfile();

@@ -19,8 +19,9 @@ test("shares are percentages that never round a trace to nothing", () => {
   assert.deepEqual([0, 0.00001, 0.0312, 0.0996, 0.466, 1, null].map(percent), ["0.0 %", "<0.1 %", "3.1 %", "10 %", "47 %", "100 %", "–"]);
 });
 
-test("an effect in nats multiplies the odds by its exponential", () => {
-  assert.deepEqual([0, Math.log(2), -Math.log(2), null].map(factor), ["×1.00", "×2.00", "×0.500", "–"]);
+test("a small effect in nats multiplies the probability by its exponential, a large one promises nothing", () => {
+  const said = [0, Math.log(2), -Math.log(2), 1.01, -3, null].map(factor);
+  assert.deepEqual(said, [", ×1.00 as likely", ", ×2.00 as likely", ", ×0.500 as likely", "", "", ""]);
 });
 
 test("whitespace, control characters and empty tokens can be seen", () => {

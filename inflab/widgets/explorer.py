@@ -134,6 +134,7 @@ class Explorer(anywidget.AnyWidget):
         return ids.index(wanted["query"])
 
     def _on_position(self, change: Any) -> None:
+        self.error = ""
         self._guard(self._show_page)
 
     def _on_selected(self, change: Any) -> None:
@@ -142,13 +143,13 @@ class Explorer(anywidget.AnyWidget):
             self._places[position] = wanted
             self.position = position
         else:
+            self.error = ""
             self._guard(self._show_tokens)
 
     def _on_asked(self, change: Any) -> None:
         self._guard(self._show_profile)
 
     def _guard(self, action: Callable[[], None]) -> None:
-        self.error = ""
         try:
             action()
         except Exception as error:

@@ -108,7 +108,7 @@ def _query(ranked: xr.Dataset, position: int, query: Any) -> dict[str, Any]:
         prompt, completion = "", text("text")
     hidden = {f"query_{name}" for name in _NO_METADATA}
     names = [str(n) for n, c in ranked.coords.items() if not c.dims and str(n).startswith("query_") and n not in hidden]
-    meta = {clean(name.removeprefix("query_")): plain(ranked[name].to_numpy()[()]) for name in names}
+    meta = {clean(name.removeprefix("query_")): plain(ranked[name].to_numpy()[()]) for name in sorted(names)}
     return {"id": plain(query), "prompt": prompt, "completion": completion, "meta": meta}
 
 
@@ -117,7 +117,7 @@ def _items(ranked: xr.Dataset) -> list[dict[str, Any]]:
     value, share = effect(ranked)["effect"].to_numpy(), ranked["share"].to_numpy()
     columns = {
         str(name): coord.to_numpy()
-        for name, coord in ranked.coords.items()
+        for name, coord in sorted(ranked.coords.items(), key=lambda pair: str(pair[0]))  # a store keeps no order
         if coord.dims == ("rank",) and name not in _NO_METADATA
     }
     text: Iterable[Any] = ranked["text"].to_numpy() if "text" in ranked.coords else [""] * len(value)

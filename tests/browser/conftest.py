@@ -53,8 +53,9 @@ PAGE = """<!doctype html><html lang="en"><head><title>Explorer</title>
 @pytest.fixture(scope="session")
 def browser(chromium: str) -> Iterator[Any]:
     """The system's Chromium, headless."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         yield browser

@@ -60,6 +60,21 @@ class Lab:
         )
         return str(page.locator(".jp-Cell.jp-CodeCell").last.locator(".jp-OutputArea-output").last.text_content())
 
+    def ask(self, page: Any, code: str) -> str:
+        """Run code in the notebook's kernel, as a cell would, and return what it printed."""
+        return str(
+            page.evaluate(
+                """async (code) => {
+                  const future = jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({ code });
+                  let said = "";
+                  future.onIOPub = ({ content }) => { said += content.text ?? content.evalue ?? ""; };
+                  await future.done;
+                  return said;
+                }""",
+                code,
+            )
+        )
+
 
 @contextmanager
 def running_lab(folder: Path, notebooks: Path) -> Iterator[Lab]:

@@ -84,7 +84,7 @@ def test_keys_step_and_the_query_follows(show: Show, explorer: Explorer) -> None
         expect(_place(page)).to_have_text(f"{place} / 4")
     page.keyboard.press("ArrowRight")
     query = page.get_by_role("region", name="Query")
-    expect(query.locator("mark")).to_have_text(" Mira Quell.")
+    expect(query.locator("mark")).to_have_text("Mira Quell.")
     expect(query).to_contain_text("The president of Gleem was")
     expect(query).to_contain_text("source letters")
 

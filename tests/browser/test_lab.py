@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from tests.widgets.synthetic import explanation
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+QUICKSTART = Path(__file__).resolve().parents[2] / "notebooks" / "quickstart.ipynb"
 CELLS = (
     "import sys\nimport inflab\ntree = inflab.load('explanation.zarr')",
     "explorer = inflab.Explorer(tree, k=5)\nexplorer",
@@ -34,15 +37,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Lab
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     book = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     (notebooks / "saved.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    if QUICKSTART.exists():
+        shutil.copy(QUICKSTART, notebooks)
     with running_lab(tmp_path_factory.mktemp("lab"), notebooks) as lab:
         yield lab
 
 
-def _open(lab: Lab, new_page: Callable[..., Any]) -> Any:
+def _open(lab: Lab, new_page: Callable[..., Any], notebook: str = "saved.ipynb", timeout: float = 60) -> Any:
     page = new_page(lab.home)
     page.set_default_timeout(30_000)
-    lab.open(page, "saved.ipynb")
-    lab.run_all(page)
+    lab.open(page, notebook)
+    lab.run_all(page, timeout)
     return page
 
 
@@ -110,3 +115,35 @@ def test_a_view_of_the_same_model_goes_along(lab: Lab, new_page: Callable[..., A
     for i in range(2):
         expect(roots.nth(i).locator("output")).to_have_text("3 / 3")
         expect(roots.nth(i).get_by_role("region", name="Query")).to_contain_text("Norvik")
+
+
+def test_the_quickstart_is_asked_live(lab: Lab, new_page: Callable[..., Any]) -> None:
+    from playwright.sync_api import expect
+
+    page = _open(lab, new_page, "quickstart.ipynb", timeout=400)
+    root = page.get_by_role("group", name="Influence explorer")
+    root.scroll_into_view_if_needed()
+    expect(root.locator("output")).to_have_text("1 / 100")
+    root.focus()
+    page.keyboard.press("ArrowRight")
+    expect(root.locator("output")).to_have_text("2 / 100")
+    root.get_by_role("button", name="Next query").click()
+    expect(root.locator("output")).to_have_text("3 / 100")
+    expect(root).to_have_attribute("aria-busy", "false")
+    chosen = root.get_by_role("region", name="Chosen sequence")
+    expect(chosen.get_by_role("option").first).to_be_visible()
+    before = chosen.text_content()
+    root.get_by_role("listbox", name="Makes it more likely").get_by_role("option").nth(1).click()
+    expect(chosen).to_contain_text("rank 2")
+    expect(chosen.get_by_role("option").first).to_be_visible()
+    expect(chosen.get_by_role("img", name="Effect by layer")).to_be_visible()
+    assert chosen.text_content() != before
+
+    said = lab.ask(
+        page, "print([explorer.position, explorer.selected, explorer.error, float(explorer.tokens.influence.sum())])"
+    )
+    position, selected, error, total = ast.literal_eval(said)
+    assert (position, selected["rank"], selected["sign"], error) == (2, 2, "positive", "")
+    n_train = int(lab.ask(page, "print(corpus.sizes['train'])"))
+    number = chosen.locator(".headline .number").text_content()
+    assert float(number.split()[0].replace("+", "")) == pytest.approx(total / n_train, rel=0.01)

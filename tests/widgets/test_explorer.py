@@ -131,6 +131,8 @@ def test_an_error_is_said_in_the_widget_which_goes_on(explorer: Explorer, influe
     explorer.set_state({"position": 1})
     assert explorer.error == "ValueError: layer h.0 gives NaN"
     assert explorer._page["query"]["id"] == "q1"
+    explorer.set_state({"_asked": {**FIRST, "turn": 9}})  # a question from before the step hides nothing
+    assert explorer.error == "ValueError: layer h.0 gives NaN"
     with pytest.raises(ValueError, match=r"h\.0"):
         explorer.position = 2
     influence.fails = ""
