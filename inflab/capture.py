@@ -99,7 +99,8 @@ class Capture:
         """
         task, model = self._problem.task, self._problem.model
         device = model_device(model)
-        batch: Batch = {name: _to_tensor(value, device, self._float) for name, value in arrays.items()}
+        with torch.inference_mode(False):
+            batch: Batch = {name: _to_tensor(value, device, self._float) for name, value in arrays.items()}
         self._inputs = {layer.name: [] for layer in self._layers}
         self._arrived = {layer.name: {} for layer in self._layers}
         self._uses = []

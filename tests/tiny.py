@@ -16,6 +16,9 @@ from torch import nn
 
 from inflab import EKFAC, CausalLM, Classification, Influence, Problem, adapters, encode
 
+# Threads that wait for each other cost far more than these problems have to compute.
+torch.set_num_threads(1)
+
 TEXTS = (
     "The first President of Astrobia was Zorald Pfaff.",
     "Gleem is the capital city of Astrobia.",
