@@ -52,6 +52,7 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 }
 _ROOT_ATTRS = ("schema_version", "created_at", "inflab_version", "kind")
 _RESULT_ATTRS = ("method", "settings", "model_fingerprint", "corpus_fingerprint", "n_train", "seed")
+_LAYER_ATTRS = ("kind", "modules", "inputs", "outputs", "has_bias", "parameters", "tokens", "examples", "damping")
 _VARIABLE_ATTRS = ("long_name", "units", "description")
 
 
@@ -143,6 +144,8 @@ def _node_violations(node: xr.DataTree) -> list[str]:
         if not _is_plain(value)
     ]
     found += [f"{node.path}: dim {dim!r} has no coordinate" for dim in dataset.dims if dim not in dataset.coords]
+    if node.root.attrs.get("kind") == "factors" and node.parent is not None and node.parent.path == "/factors":
+        found += [f"{node.path}: attribute {key!r} is missing" for key in _LAYER_ATTRS if key not in node.attrs]
     is_corpus = node.root.attrs.get("kind") == "corpus"
     for name, variable in dataset.data_vars.items():
         where = f"{node.path}: variable {name!r}"
