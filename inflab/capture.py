@@ -58,7 +58,7 @@ class Capture:
         self._arrived: dict[str, dict[int, Tensor]] = {}
         self._uses: list[tuple[Layer, str]] = []
         self._stack: Any = None
-        self._deliver: Callable[[Layer], None] = lambda layer: None
+        self._deliver: Callable[[Layer], None] | None = None
         floats = [p.dtype for p in problem.model.parameters() if p.is_floating_point()]
         self._float = floats[0] if floats else torch.float32
 
@@ -71,6 +71,7 @@ class Capture:
         self._stack.__exit__(*error)
         self._inputs.clear()
         self._arrived.clear()
+        self._deliver = None  # it knows the sink, and through it all that a caller holds
 
     def run(
         self,
@@ -146,6 +147,7 @@ class Capture:
     def _on_backward(self, layer: Layer, use: int, grad: Tensor) -> None:
         self._arrived[layer.name][use] = grad.detach()
         if len(self._inputs[layer.name]) == 1:  # gradients are summed over uses before any product
+            assert self._deliver is not None
             self._deliver(layer)
 
     def _tokens(self, layer: Layer, batch: Batch, n: int) -> Tokens:

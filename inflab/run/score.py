@@ -39,15 +39,20 @@ def query_gradients(
     Returns:
         Layer name -> `(q, o, i)`.
     """
-    parts: dict[str, list[Tensor]] = {layer.name: [] for layer in run.layers}
+    # Written in place: parts to be joined later would need twice the memory.
+    ready: dict[str, Tensor] = {}
+    row_of = {int(position): row for row, position in enumerate(positions)}
 
     def keep(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
         grad_qoi = kronecker.example_gradients(tokens.activation, tokens.gradient, tokens.width)
         ready_qoi = curvatures[layer.name].precondition(grad_qoi)
-        parts[layer.name].append(ready_qoi if rank is None else kronecker.truncate(ready_qoi, rank))
+        if layer.name not in ready:
+            ready[layer.name] = ready_qoi.new_empty(len(positions), *ready_qoi.shape[1:])
+        rows = [row_of[int(position)] for position in index]
+        ready[layer.name][rows] = ready_qoi if rank is None else kronecker.truncate(ready_qoi, rank)
 
     run.over(queries, "measurement", keep, what="queries", positions=positions)
-    return {name: torch.cat(part) for name, part in parts.items()}
+    return ready
 
 
 def score_pairs(
