@@ -129,7 +129,8 @@ def _array(value: Any) -> np.ndarray:
 def _stack(values: Sequence[np.ndarray], name: str) -> np.ndarray:
     for i, value in enumerate(values):
         if value.shape != values[0].shape:
-            raise CorpusError(f"{name} of item 0 has shape {values[0].shape}, of item {i} {value.shape}; give one shape")
+            shapes = f"{name} of item 0 has shape {values[0].shape}, of item {i} {value.shape}"
+            raise CorpusError(f"{shapes}; give one shape")
     return np.stack(values)
 
 
@@ -141,8 +142,9 @@ def _from_token_items(items: list[Mapping[str, Any]], dim: str, tokenizer: Any) 
         row = _array(item["input_ids"])
         n = len(row)
         for name in ("input_ids", "attention_mask", "labels"):
-            if name in item and np.shape(item[name]) != (n,):
-                raise CorpusError(f"{name} of item {i} has shape {np.shape(item[name])}; give one number a token, ({n},)")
+            shape = np.shape(item[name]) if name in item else (n,)
+            if shape != (n,):
+                raise CorpusError(f"{name} of item {i} has shape {shape}; give one number a token, ({n},)")
         token_id[i, :n] = row
         is_text[i, :n] = _array(item["attention_mask"]).astype(bool) if "attention_mask" in item else True
         labels = _array(item["labels"]) if "labels" in item else row

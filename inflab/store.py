@@ -1,7 +1,7 @@
 """Labelled arrays on disk: zarr v3, written beside the target and moved into place when complete.
 
-A missing zarr chunk reads as zeros, silently; therefore a manifest of every file and its size is written last,
-into the root's attributes, and checked on opening.
+A missing zarr chunk reads as zeros, silently, and groups are listed in any order; therefore a manifest of every
+file and its size, and of the groups in order, is written last, into the root's attributes, and checked on opening.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from inflab.schema import SCHEMA_VERSION, validate
 
 __all__ = ["open_tree", "save"]
 
-_MANIFEST = "manifest"  # an attribute of the root on disk only: {file: bytes} as JSON text
+_MANIFEST = "manifest"  # an attribute of the root on disk only: bytes of each file, nodes in order, as JSON text
 _CHUNK = 4096  # training sequences in one chunk: shards of a score matrix can be written alone
 
 
@@ -42,7 +42,7 @@ def save(arrays: xr.DataTree | xr.Dataset, path: str | Path) -> None:
         # Dask chunks and encodings inherited from another file must not dictate this one.
         plain = tree.map_over_datasets(lambda node: node.drop_encoding())
         plain.to_zarr(partial, mode="w-", zarr_format=3, consolidated=False, encoding=_chunks(plain))
-        _write_manifest(partial)
+        _write_manifest(partial, [node.path for node in plain.subtree])
         partial.rename(target)
     except OSError as error:
         raise StoreError(
@@ -95,7 +95,8 @@ def open_tree(path: str | Path) -> xr.DataTree:
         raise StoreError(f"path={str(target)!r} does not exist")
     try:
         attrs: dict[str, Any] = json.loads((target / "zarr.json").read_text())["attributes"]
-        files, version = dict(json.loads(attrs[_MANIFEST])), attrs["schema_version"]
+        manifest, version = json.loads(attrs[_MANIFEST]), attrs["schema_version"]
+        files, nodes = dict(manifest["files"]), list(manifest["nodes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StoreError(
             f"path={str(target)!r} is not an inflab store, or it is half written (its manifest is missing or "
@@ -112,16 +113,18 @@ def open_tree(path: str | Path) -> xr.DataTree:
             f"path={str(target)!r} is damaged: {len(broken)} of {len(files)} files are missing or of the wrong "
             f"size, the first is {broken[0]!r}; write it again with save"
         )
-    tree = xr.open_datatree(target, engine="zarr", consolidated=False, chunks=None)
+    found = xr.open_datatree(target, engine="zarr", consolidated=False, chunks=None)
+    # A folder lists its entries in any order; layers keep the model's.
+    tree = xr.DataTree.from_dict({node: found[node].to_dataset(inherit=False) for node in nodes})
     del tree.attrs[_MANIFEST]
     return tree
 
 
-def _write_manifest(folder: Path) -> None:
+def _write_manifest(folder: Path, nodes: list[str]) -> None:
     root = folder / "zarr.json"
     files = {f.relative_to(folder).as_posix(): f.stat().st_size for f in folder.rglob("*") if f.is_file() and f != root}
     metadata = json.loads(root.read_text())
-    metadata["attributes"][_MANIFEST] = json.dumps(files)
+    metadata["attributes"][_MANIFEST] = json.dumps({"files": files, "nodes": nodes})
     root.write_text(json.dumps(metadata))
 
 
