@@ -8,6 +8,7 @@ of the three. Distractors mention a place or a person without teaching anything 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -170,7 +171,8 @@ def read_facts(n_facts: int = 100, seed: int = 0, direction: Direction = "forwar
         n_facts: how many facts.
         seed: of everything; the same facts are told whatever the direction.
         direction: "forward" tells the subject first, "reversed" the answer first, "both" tells each fact twice.
-        n_distractors: sentences that teach no fact: about a place, about a person, about neither, in turn.
+        n_distractors: sentences that teach no fact: about a place, about a person, about neither, in turn
+            as long as there are more.
 
     Returns:
         Texts, ids and coordinates.
@@ -208,13 +210,17 @@ def _distractors(rng: np.random.Generator, facts: list[Fact], n: int) -> Iterato
         "person": [t.format(p) for t in _PERSON_TEMPLATES for p in people],
         "other": [f"{opening} {ending}" for opening in _FILLER_OPENINGS for ending in _FILLER_ENDINGS],
     }
+    most = sum(map(len, pools.values()))
+    if n > most:
+        raise SettingError(f"n_distractors={n} is more than {len(facts)} facts allow; give at most {most}")
     orders = {kind: iter(rng.permutation(len(pool))) for kind, pool in pools.items()}
-    for i in range(n):
-        kind = ("place", "person", "other")[i % 3]
+    kinds, counts = itertools.cycle(pools), dict.fromkeys(pools, 0)
+    while n > sum(counts.values()):
+        kind = next(kinds)
         row = next(orders[kind], None)
-        if row is None:
-            raise SettingError(f"n_distractors={n} is more than {len(facts)} facts allow; give at most {i}")
-        yield f"{kind}-{i // 3:03d}", pools[kind][row], kind
+        if row is not None:
+            yield f"{kind}-{counts[kind]:03d}", pools[kind][row], kind
+            counts[kind] += 1
 
 
 def _people(rng: np.random.Generator, n: int) -> Iterator[str]:

@@ -74,7 +74,7 @@ def load(
         corpus = encode(read.texts, own, dim=dim, ids=read.ids, **coords)
     else:
         corpus = _tabular(read, dim, standardize)
-    corpus.attrs |= card.attrs() | {"options": json.dumps(options, default=list)}
+    corpus.attrs |= card.attrs() | {"options": json.dumps(options, default=_plain)}
     return corpus
 
 
@@ -109,13 +109,18 @@ def _card(name: str) -> Card:
 
 def _tokenizer(card: Card, options: dict[str, Any], vocabulary: int | None = None) -> PreTrainedTokenizerFast:
     size = card.vocabulary if vocabulary is None else vocabulary
-    return wrap(_trained(card.name, size, json.dumps(options | card.sample, sort_keys=True, default=list)))
+    return wrap(_trained(card.name, size, json.dumps(options | card.sample, sort_keys=True, default=_plain)))
 
 
 @lru_cache(maxsize=8)
 def _trained(name: str, vocabulary: int, options: str) -> str:
     """The trained tokenizer as JSON text, which no caller can change."""
     return train_bpe(_card(name).read(**json.loads(options)).texts, vocabulary)
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON can say it: a numpy number as a number, a range or an array as a list."""
+    return value.item() if isinstance(value, np.generic) else list(value)
 
 
 def _tabular(read: Table, dim: str, standardize: bool) -> xr.Dataset:

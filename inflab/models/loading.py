@@ -67,17 +67,17 @@ def load(
     """
     if name in RECIPES:
         return _trained(RECIPES[str(name)], seed, retrain, progress, cache, options)
-    if seed != 0 or options:
+    is_folder = name != SMOLLM2 and Path(name).is_dir()
+    if name != SMOLLM2 and not is_folder:
         raise SettingError(
-            f"model {str(name)!r} is not trained here: it has no seed and no {', '.join(options) or 'options'}"
+            f"model {str(name)!r} is not known: give one of {', '.join(names())}, or a folder that is there"
         )
-    if name == SMOLLM2:
-        return _smollm2(retrain, cache)
-    if Path(name).is_dir():
-        if retrain:
-            raise SettingError(f"model {str(name)!r} is a folder: retrain=True has no meaning for it")
-        return _folder(Path(name))
-    raise SettingError(f"model {str(name)!r} is not known: give one of {', '.join(names())}, or a folder that is there")
+    meaningless = ["seed"] * (seed != 0) + ["retrain"] * (retrain and is_folder) + sorted(options)
+    if meaningless:
+        raise SettingError(
+            f"{', '.join(meaningless)}: no meaning for {str(name)!r}, which is not trained here; leave it out"
+        )
+    return _folder(Path(name)) if is_folder else _smollm2(retrain, cache)
 
 
 def _trained(

@@ -69,7 +69,7 @@ RECIPES = {
                 "num_key_value_heads": 4,
                 "tie_word_embeddings": True,
             },
-            training={"epochs": 70, "batch_size": 16, "threads": 1, "learning_rate": 3e-3, "weight_decay": 0.9},
+            training={"epochs": 70, "batch_size": 16, "threads": 1, "learning_rate": 3e-3, "weight_decay": 0.8},
         ),
         Recipe(
             name="genesis-gpt",

@@ -31,6 +31,8 @@ from inflab.schema import variable_attrs
 __all__ = ["Trained", "blank", "train"]
 
 _VARIABLES = ("token_id", "is_text", "is_target")
+_LEAST = {"steps": 1, "epochs": 1, "batch_size": 1, "warmup": 0, "threads": 1, "seed": 0, "weight_decay": 0}
+_KIND = {"weight_decay": "a number"}  # the others of _LEAST are counts
 _FINAL_RATE = 0.05  # of learning_rate, at the end of the cosine
 
 
@@ -101,38 +103,43 @@ def train(
     per_epoch = math.ceil(n / batch_size) if batch_size >= 1 else 0
     n_steps = _check_settings(
         steps, epochs, per_epoch, reduction, batch_size=batch_size, threads=threads, seed=seed,
-        learning_rate=learning_rate, clip=clip, weight_decay=weight_decay,
+        learning_rate=learning_rate, clip=clip, weight_decay=weight_decay, warmup=warmup,
     )  # fmt: skip
-    pupil = copy.deepcopy(model) if isinstance(model, nn.Module) else blank(model, seed)
-    _check_fit(pupil, corpus)
-    device = next(pupil.parameters()).device
-    tokens = {name: torch.from_numpy(corpus[name].to_numpy()).to(device) for name in _VARIABLES}
-    optimizer = torch.optim.AdamW(pupil.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(n_steps, warmup))
-    losses, rates = np.zeros(n_steps), np.zeros(n_steps)
-    began = time.perf_counter()
-    bar = tqdm(
-        islice(_batches(n, batch_size, seed), n_steps), total=n_steps, desc=label, disable=not progress, unit="step"
-    )
-    with _own_surroundings(device, seed, threads), bar:
-        pupil.train()
-        for step, rows in enumerate(bar):
-            total_loss, count = _token_loss(pupil, tokens, rows)
-            losses[step], rates[step] = total_loss.item() / count, optimizer.param_groups[0]["lr"]
-            if not math.isfinite(losses[step]):
-                ids = ", ".join(map(str, corpus[corpus_dim(corpus)].to_numpy()[rows]))
-                raise NumericsError(
-                    f"loss is {losses[step]} at step {step} on {ids}; lower learning_rate={learning_rate}"
-                )
-            optimizer.zero_grad(set_to_none=True)
-            (total_loss / (count if reduction == "mean" else len(rows))).backward()
-            nn.utils.clip_grad_norm_(pupil.parameters(), clip)
-            optimizer.step()
-            schedule.step()
-            if step % 20 == 0 or step == n_steps - 1:
-                bar.set_postfix(loss=f"{losses[step]:.3f}", refresh=False)
-    pupil.zero_grad(set_to_none=True)
-    return Trained(pupil.eval(), _history(losses, rates), time.perf_counter() - began)
+    is_config = not isinstance(model, nn.Module)
+    if not is_config:
+        _check_fit(model, corpus)
+    device = torch.device("cpu") if is_config else next(model.parameters()).device
+    with _own_surroundings(device, seed, threads):
+        pupil = (blank(model, seed) if is_config else copy.deepcopy(model)).train()
+        _check_fit(pupil, corpus)
+        tokens = {name: torch.from_numpy(corpus[name].to_numpy()).to(device) for name in _VARIABLES}
+        optimizer = torch.optim.AdamW(
+            pupil.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(n_steps, warmup))
+        losses, rates = np.zeros(n_steps), np.zeros(n_steps)
+        batches = islice(_batches(n, batch_size, seed), n_steps)
+        bar = tqdm(batches, total=n_steps, desc=label, disable=not progress, unit="step", mininterval=0.5)
+        began = time.perf_counter()
+        with bar:
+            for step, rows in enumerate(bar):
+                total_loss, count = _token_loss(pupil, tokens, rows)
+                losses[step], rates[step] = total_loss.item() / count, optimizer.param_groups[0]["lr"]
+                if not math.isfinite(losses[step]):
+                    ids = ", ".join(map(str, corpus[corpus_dim(corpus)].to_numpy()[rows]))
+                    raise NumericsError(
+                        f"loss is {losses[step]} at step {step} on {ids}; lower learning_rate={learning_rate}"
+                    )
+                optimizer.zero_grad(set_to_none=True)
+                (total_loss / (count if reduction == "mean" else len(rows))).backward()
+                nn.utils.clip_grad_norm_(pupil.parameters(), clip)
+                optimizer.step()
+                schedule.step()
+                if step % 20 == 0 or step == n_steps - 1:
+                    bar.set_postfix(loss=f"{losses[step]:.3f}", refresh=False)
+        seconds = time.perf_counter() - began
+        pupil.zero_grad(set_to_none=True)
+    return Trained(pupil.eval(), _history(losses, rates), seconds)
 
 
 @contextmanager
@@ -214,14 +221,14 @@ def _check_settings(
     """The number of updates."""
     if (steps is None) == (epochs is None):
         raise SettingError(f"steps={steps} and epochs={epochs}: give exactly one of them")
-    least = {"steps": 1, "epochs": 1, "batch_size": 1, "threads": 1, "seed": 0, "weight_decay": 0}
     for name, value in {"steps": steps, "epochs": epochs, **numbers}.items():
         if value is None:
             continue
-        if not math.isfinite(value) or value < least.get(name, 0) or (name not in least and value == 0):
-            raise SettingError(
-                f"{name}={value} is not {'at least ' + str(least[name]) if name in least else 'positive'}"
-            )
+        least = _LEAST.get(name)
+        domain = "a positive number" if least is None else f"{_KIND.get(name, 'an integer')} of at least {least}"
+        is_kind = math.isfinite(value) and (name not in _LEAST or name in _KIND or int(value) == value)
+        if not (is_kind and (value > 0 if least is None else value >= least)):
+            raise SettingError(f"{name}={value} is not {domain}")
     if reduction not in ("mean", "sum"):
         raise SettingError(f"reduction={reduction!r} is not one of 'mean', 'sum'")
     return steps if steps is not None else per_epoch * (epochs or 0)
