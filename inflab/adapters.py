@@ -142,9 +142,9 @@ def _from_token_items(items: list[Mapping[str, Any]], dim: str, tokenizer: Any) 
         row = _array(item["input_ids"])
         n = len(row)
         for name in ("input_ids", "attention_mask", "labels"):
-            shape = np.shape(item[name]) if name in item else (n,)
-            if shape != (n,):
-                raise CorpusError(f"{name} of item {i} has shape {shape}; give one number a token, ({n},)")
+            sizes = np.shape(item[name]) if name in item else (n,)
+            if sizes != (n,):
+                raise CorpusError(f"{name} of item {i} has shape {sizes}; give one number a token, ({n},)")
         token_id[i, :n] = row
         is_text[i, :n] = _array(item["attention_mask"]).astype(bool) if "attention_mask" in item else True
         labels = _array(item["labels"]) if "labels" in item else row

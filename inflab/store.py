@@ -115,7 +115,8 @@ def open_tree(path: str | Path) -> xr.DataTree:
         )
     found = xr.open_datatree(target, engine="zarr", consolidated=False, chunks=None)
     # A folder lists its entries in any order; layers keep the model's.
-    tree = xr.DataTree.from_dict({node: found[node].to_dataset(inherit=False) for node in nodes})
+    datasets = {node.path: node.to_dataset(inherit=False) for node in found.subtree}
+    tree: xr.DataTree = xr.DataTree.from_dict({node: datasets[node] for node in nodes})
     del tree.attrs[_MANIFEST]
     return tree
 
