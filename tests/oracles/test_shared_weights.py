@@ -50,6 +50,13 @@ class HalfWithoutGrad(Tied):
         return fixed * self.first(torch.tanh(value))
 
 
+class HalfInPlace(Tied):
+    """The output of one use is written over."""
+
+    def forward(self, value: Tensor) -> Tensor:
+        return self.first(torch.tanh(self.first(torch.tanh(self.first(value))))).relu_()
+
+
 class SharedBias(Tied):
     """Two weights with one bias."""
 
@@ -119,19 +126,16 @@ ODD: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (4, 6, 6),
     ),
     "Linear, one use without grad": (lambda: HalfWithoutGrad(linear()), (6, 4)),
+    "Linear, one use changed in place": (lambda: HalfInPlace(linear()), (6, 4)),
     "Linear, shared bias alone": (lambda: SharedBias(linear(), linear()), (6, 4)),
     "Linear, one with bias": (lambda: Tied(linear(), bare()), (6, 4)),
     "Linear with a forward of its own": (lambda: Doubled(4, 4), (6, 4)),
 }
-FIRST_LAYOUT = "all uses of a shared weight are laid out by the settings of its first module"
-KNOWN_WRONG = {name: FIRST_LAYOUT for name in ODD if name.startswith(("Embedding", "Conv2d"))} | {
-    "Linear, shared bias alone": "each layer has a bias column of its own"
-}
+CHANGED_VIEW = "the output on tokens is a view: changed in place it loses its hook, and the use is not missed"
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[pytest.mark.xfail(reason=KNOWN_WRONG[name])] if name in KNOWN_WRONG else [])
-    for name in ODD
+    pytest.param(name, marks=[pytest.mark.xfail(reason=CHANGED_VIEW)] if "in place" in name else []) for name in ODD
 ])  # fmt: skip
 def test_odd_uses_are_right_or_refused_by_name(name: str) -> None:
     body, shape = ODD[name]
