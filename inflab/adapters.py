@@ -142,7 +142,7 @@ def _from_token_items(items: list[Mapping[str, Any]], dim: str, tokenizer: Any) 
         row = _array(item["input_ids"])
         n = len(row)
         for name in ("input_ids", "attention_mask", "labels"):
-            sizes = np.shape(item[name]) if name in item else (n,)
+            sizes: tuple[int, ...] = np.shape(item[name]) if name in item else (n,)
             if sizes != (n,):
                 raise CorpusError(f"{name} of item {i} has shape {sizes}; give one number a token, ({n},)")
         token_id[i, :n] = row

@@ -137,6 +137,8 @@ class Capture:
         if not output.requires_grad:
             # The graph starts here. A sum, not requires_grad_(): the model may change a layer's output in place.
             output = output + torch.zeros((), dtype=output.dtype, device=output.device, requires_grad=True)
+        elif output._is_view():
+            output = output.clone()  # changed in place (ReLU(inplace=True)), a view would lose its hook
         started: Tensor = output
         use = len(self._inputs[layer.name])
         self._inputs[layer.name].append((given, given._version))
@@ -172,6 +174,12 @@ class Capture:
             )
         is_bad = ~torch.isfinite(value_b.detach())
         if bool(is_bad.any()):
+            for layer in self._layers:
+                if not all(bool(torch.isfinite(given).all()) for given, _ in self._inputs[layer.name]):
+                    raise NumericsError(
+                        f"NaN or infinity in the activation of {layer.name!r} in the batch of {_ids(ids)}, and in the "
+                        f"{quantity}; it is the first covered layer that has it: look at what comes before"
+                    )
             bad = [i for i, b in zip(ids, is_bad.tolist(), strict=True) if b]
             raise NumericsError(f"the {quantity} is NaN or infinite in the batch of {_ids(ids)}, first for {bad[0]!r}")
 

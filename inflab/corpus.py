@@ -18,7 +18,7 @@ import xarray as xr
 
 from inflab.errors import CorpusError
 from inflab.pieces import readable_pieces
-from inflab.schema import root_attrs, variable_attrs
+from inflab.schema import DIMS, root_attrs, variable_attrs
 
 __all__ = ["batch", "check_ids", "corpus_dim", "encode", "fingerprint", "labelled", "token_corpus"]
 
@@ -58,14 +58,25 @@ def encode(
     Raises:
         CorpusError: no texts, an empty text, unequal lengths, duplicate ids, or a completion without a token.
     """
-    texts = list(texts)
+    texts = _strings("texts", texts)
     if not texts:
         raise CorpusError("texts is empty; give at least one string")
     if dim not in ("train", "query"):
         raise CorpusError(f"dim={dim!r} is not 'train' or 'query'")
+    if padding_side not in ("left", "right"):
+        raise CorpusError(f"padding_side={padding_side!r} is not 'left' or 'right'")
+    if max_length is not None and max_length < 1:
+        raise CorpusError(f"max_length={max_length} must be at least 1, or None to cut nothing")
+    _check_names(coords, {"prompt", "completion"} if completions is not None else set())
     whole, starts = _join(texts, completions)
-    # verbose=False: the tokenizer's own length warning speaks of a limit that `Problem` checks by name.
-    encoding = tokenizer(whole, return_offsets_mapping=completions is not None, verbose=False)
+    try:
+        # verbose=False: the tokenizer's own length warning speaks of a limit that `Problem` checks by name.
+        encoding = tokenizer(whole, return_offsets_mapping=completions is not None, verbose=False)
+    except NotImplementedError as error:
+        raise CorpusError(
+            f"tokenizer of type {type(tokenizer).__name__} cannot say where a token lies in the text ({error}), which "
+            "completions need; use the fast tokenizer of the model (transformers.AutoTokenizer)"
+        ) from error
     rows: list[list[int]] = encoding["input_ids"]
     labels = list(range(len(rows))) if ids is None else list(ids)
     empty = [labels[i] for i, row in enumerate(rows) if not row]
@@ -110,12 +121,30 @@ def encode(
 
 
 def batch(corpus: xr.Dataset, index: np.ndarray) -> dict[str, np.ndarray]:
-    """Rows `index` of a corpus as numpy arrays, without the columns that are padding in all of them."""
+    """Rows `index` of a corpus as numpy arrays; texts begin at the first column, and the longest one fills the row.
+
+    Whichever side a corpus is padded on, the model sees padding on the right: on the left, eager attention gives NaN
+    to rows that attend to nothing, and their values reach the text.
+
+    Returns:
+        Variable name -> array, first axis the example.
+    """
     dim = corpus_dim(corpus)
-    rows = corpus.drop_vars("vocabulary_text", errors="ignore").isel({dim: index}).transpose(dim, ...)
-    if "is_text" in rows:
-        rows = rows.isel(token=np.flatnonzero(rows["is_text"].to_numpy().any(axis=0)))
-    return {str(name): variable.to_numpy() for name, variable in rows.data_vars.items() if dim in variable.dims}
+    rows = (
+        corpus
+        .drop_vars("vocabulary_text", errors="ignore")
+        .isel({dim: index})
+        .transpose(dim, "token", ..., missing_dims="ignore")
+    )
+    arrays = {str(name): variable.to_numpy() for name, variable in rows.data_vars.items() if dim in variable.dims}
+    if "is_text" not in arrays:
+        return arrays
+    is_text = arrays["is_text"]
+    order = np.argsort(~is_text, axis=1, kind="stable")[:, : is_text.sum(axis=1).max()]
+    return {
+        name: np.take_along_axis(array, order, axis=1) if rows[name].dims == (dim, "token") else array
+        for name, array in arrays.items()
+    }
 
 
 def corpus_dim(corpus: xr.Dataset) -> str:
@@ -165,6 +194,7 @@ def fingerprint(corpus: xr.Dataset) -> str:
 def _join(texts: list[str], completions: Sequence[str] | None) -> tuple[list[str], list[int]]:
     if completions is None:
         return texts, []
+    completions = _strings("completions", completions)
     if len(completions) != len(texts):
         raise CorpusError(f"completions has {len(completions)} entries, texts has {len(texts)}; they must agree")
     empty = [i for i, completion in enumerate(completions) if not completion]
@@ -225,6 +255,8 @@ def labelled(
     columns = {dim: range(n) if ids is None else ids, **coords}
     arrays: dict[str, Any] = dict(axes)
     for name, value in columns.items():
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            raise CorpusError(f"{name}={value!r} is one value; give a list of {n}, one an example")
         array = value if isinstance(value, np.ndarray) else np.array(list(value))
         if array.dtype.kind in "US":
             array = array.astype(object)  # fixed-width unicode has no zarr v3 specification
@@ -236,6 +268,24 @@ def labelled(
     corpus = xr.Dataset(dict(variables), coords=arrays, attrs=root_attrs("corpus"))
     check_ids(corpus)
     return corpus
+
+
+def _strings(name: str, values: Any) -> list[str]:
+    if isinstance(values, str):
+        raise CorpusError(f"{name} is one string; give a list of strings")
+    values = list(values)
+    odd = [i for i, value in enumerate(values) if not isinstance(value, str) and (value or name == "texts")]
+    if odd:
+        raise CorpusError(f"{name} holds a {type(values[odd[0]]).__name__} at position {odd[0]}; give strings only")
+    return [value or "" for value in values]
+
+
+def _check_names(coords: Mapping[str, Any], taken: set[str]) -> None:
+    """Refuse coordinates that would be confused with variables, dims or coordinates of the schema."""
+    taken = taken | {*DIMS, *TOKEN_VARIABLES, "vocabulary_text", "text", "is_truncated"}
+    clash = sorted(taken & set(coords))
+    if clash:
+        raise CorpusError(f"coordinate {clash[0]!r} has a name of the schema; call it something else")
 
 
 def _some(values: Sequence[Any], most: int = 5) -> str:

@@ -187,7 +187,8 @@ def _supported(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
         first = by_weight.setdefault(weight, described)
         if first is described:
             continue
-        if (first.kind, first.has_bias) == (described.kind, described.has_bias) and not first.has_bias:
+        is_alike = _settings(module) == _settings(model.get_submodule(first.name))
+        if is_alike and not first.has_bias and not described.has_bias:
             by_weight[weight] = Layer(**{**vars(first), "modules": (*first.modules, name)})
             why_not[name] = f"shares its weight with {first.name!r}, which covers both uses"
         else:
@@ -195,9 +196,26 @@ def _supported(model: nn.Module) -> tuple[list[Layer], dict[str, str]]:
             reason = "shares its weight with {!r}, which uses it in another way; their sum has no Kronecker factors"
             why_not[name] = reason.format(first.name)
             why_not[first.name] = reason.format(name)
+    for layer, other in _sharing_biases(model, by_weight.values()):
+        why_not[layer] = f"shares its bias with {other!r}, whose weight is another"
     for weight in by_weight.keys() & others.keys():
         why_not[by_weight[weight].name] = f"shares its weight with {others[weight]!r}, which is not supported"
     return [layer for layer in by_weight.values() if layer.name not in why_not], why_not
+
+
+def _settings(module: nn.Module) -> tuple[Any, ...]:
+    """What must agree for two modules to use one weight in one layout."""
+    named = ("stride", "padding", "dilation", "groups", "padding_mode", "padding_idx")
+    return (type(module), *(getattr(module, name, None) for name in named))
+
+
+def _sharing_biases(model: nn.Module, found: Iterable[Layer]) -> list[tuple[str, str]]:
+    """Pairs of layers that share a bias but not a weight, both ways round."""
+    by_bias: dict[int, list[str]] = {}
+    for layer in found:
+        if layer.has_bias:
+            by_bias.setdefault(id(model.get_submodule(layer.name).bias), []).append(layer.name)
+    return [(a, b) for names in by_bias.values() for a in names for b in names if a != b]
 
 
 def _describe(name: str, module: nn.Module) -> Layer | str:

@@ -144,13 +144,14 @@ def token_scores(
             index: np.ndarray, layer: Layer, tokens: Tokens,
             ready: dict[str, Tensor] = ready, rows: np.ndarray = rows, mine: np.ndarray = mine,
         ) -> None:  # fmt: skip
-            columns = np.flatnonzero(is_text[index].any(axis=0))
+            width = int(is_text[index].sum(axis=1).max())
             for row, position in enumerate(index):
+                columns = np.flatnonzero(is_text[position])  # texts begin at the first column of a batch
                 here = mine[pairs[mine, 1] == position]
                 matrix_poi = ready[layer.name][np.searchsorted(rows, pairs[here, 0])]
                 repeat = (a[row].expand(len(here), *a.shape[1:]) for a in (tokens.activation, tokens.gradient))
                 value_pt = -kronecker.token_influence(matrix_poi, *repeat)
-                value_pt = _sum_uses(value_pt, len(columns), layer)
+                value_pt = _sum_uses(value_pt, width, layer)[:, : len(columns)]
                 values[here[:, None], place[layer.name], columns[None]] = value_pt.cpu().numpy()
 
         run.over(train, "loss", add, what="tokens", positions=wanted)
@@ -176,19 +177,20 @@ def token_pairs(
             kept[layer.name, int(position)] = tokens.activation[row], tokens.gradient[row], tokens.width
 
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
-        columns = np.flatnonzero(text_t[index].any(axis=0))
+        width = int(text_t[index].sum(axis=1).max())
         for row, position in enumerate(index):
+            columns = np.flatnonzero(text_t[position])
             train_tokens = (tokens.activation[row], tokens.gradient[row], tokens.width)
             for pair in np.flatnonzero(pairs[:, 1] == position):
                 query = int(pairs[pair, 0])
                 value_st = -kronecker.pair_influence(curvatures[layer.name], kept[layer.name, query], train_tokens)
-                value_st = _sum_uses(value_st, len(columns), layer)
-                value_ts = _sum_uses(value_st.T, len(query_columns), layer)
+                value_st = _sum_uses(value_st, width, layer)[:, : len(columns)]
+                query_columns = np.flatnonzero(text_q[query])
+                value_ts = _sum_uses(value_st.T, query_width, layer)[:, : len(query_columns)]
                 values[pair, place[layer.name], columns[:, None], query_columns[None]] = value_ts.cpu().numpy()
 
     wanted_q, wanted_t = (np.unique(pairs[:, side]) for side in (0, 1))
-    # One query batch, so that all queries share their columns.
-    query_columns = np.flatnonzero(text_q[wanted_q].any(axis=0))
+    query_width = int(text_q[wanted_q].sum(axis=1).max())  # one query batch, so that all queries share their width
     whole = Pass(**{**vars(run), "batch_size": max(len(wanted_q), 1)})
     whole.over(queries, "measurement", keep, what="query tokens", positions=wanted_q)
     run.over(train, "loss", add, what="token pairs", positions=wanted_t)
