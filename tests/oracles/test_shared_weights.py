@@ -131,12 +131,9 @@ ODD: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Linear, one with bias": (lambda: Tied(linear(), bare()), (6, 4)),
     "Linear with a forward of its own": (lambda: Doubled(4, 4), (6, 4)),
 }
-CHANGED_VIEW = "the output on tokens is a view: changed in place it loses its hook, and the use is not missed"
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[pytest.mark.xfail(reason=CHANGED_VIEW)] if "in place" in name else []) for name in ODD
-])  # fmt: skip
+@pytest.mark.parametrize("name", ODD)
 def test_odd_uses_are_right_or_refused_by_name(name: str) -> None:
     body, shape = ODD[name]
     problem = problem_of(body(), *shape)
