@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import xarray as xr
-from torch import nn
+from torch import Tensor, nn
 
 from inflab import corpus as corpora
 from inflab.adapters import from_dataset
@@ -77,7 +77,8 @@ class Problem:
         digest = hashlib.sha256(type(self.model).__qualname__.encode())
         for name, value in self.model.state_dict().items():
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            if not value.is_meta:
+            value = _offloaded(self.model, name) if value.is_meta else value
+            if value is not None:
                 raw = value.detach().contiguous().cpu().reshape(-1).view(torch.uint8)
                 digest.update(raw.numpy().data)
         return digest.hexdigest()[:16]
@@ -91,6 +92,18 @@ class Problem:
             f"Problem(model={type(self.model).__name__}, task={self.task!r}, "
             f"corpus={self.corpus.sizes['train']} training examples)"
         )
+
+
+def _offloaded(model: nn.Module, name: str) -> Tensor | None:
+    """A weight that accelerate keeps in memory or on disk while the model holds its shape; None without any."""
+    owner, _, key = name.rpartition(".")
+    hook = getattr(model.get_submodule(owner), "_hf_hook", None)
+    for part in (hook, *getattr(hook, "hooks", ())):
+        weights = getattr(part, "weights_map", None)
+        if weights is not None:
+            found: Tensor = weights[key]
+            return found
+    return None
 
 
 def _is_random(module: nn.Module) -> bool:

@@ -167,6 +167,7 @@ def state(model: nn.Module) -> dict[str, Any]:
         "bytes": {
             name: value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
             for name, value in model.state_dict().items()
+            if not value.is_meta
         },
         "requires_grad": {name: p.requires_grad for name, p in model.named_parameters()},
         "same tensors": {name: id(p) for name, p in model.named_parameters()},
