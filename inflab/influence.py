@@ -15,7 +15,7 @@ import xarray as xr
 
 from inflab import factors as factor_arrays
 from inflab import labels, store
-from inflab.errors import CorpusError, LayerError, SettingError, StoreError
+from inflab.errors import CorpusError, LayerError, SettingError, StoreError, check_count
 from inflab.schema import influence_attrs, root_attrs
 from inflab.select import top as select_top
 
@@ -96,8 +96,8 @@ class Influence:
         from inflab.run.score import score_pairs
 
         by_layer = _by_layer(by)
-        if rank is not None and rank < 1:
-            raise SettingError(f"rank={rank} must be at least 1, or None for exact")
+        if rank is not None:
+            check_count("rank", rank, "None for exact")
         train = self._train(train)
         self.problem.check_corpus(queries, "query")
         run, curvatures = self._prepare(memory, batch_size, progress)
@@ -105,7 +105,7 @@ class Influence:
         dims = ("query", "train", "layer")[: value.ndim]
         coords = {**labels.train_coords(train), **labels.query_coords(queries)}
         if by_layer:
-            coords |= labels.layer_coords(run.layers)
+            coords = labels.layered(coords, run.layers)
         note = f"truncated to rank {rank}" if rank is not None else "exact for this curvature"
         return xr.Dataset(
             {
@@ -146,7 +146,8 @@ class Influence:
         train = self._train(train)
         run, curvatures = self._prepare(memory, batch_size, progress)
         value = self_influence(run, curvatures, train, by_layer=by_layer)
-        coords = labels.train_coords(train) | (labels.layer_coords(run.layers) if by_layer else {})
+        coords = labels.train_coords(train)
+        coords = labels.layered(coords, run.layers) if by_layer else coords
         described = influence_attrs("influence of each training sequence on its own log-probability")
         return xr.Dataset(
             {"influence": (("train", "layer")[: value.ndim], value, described)},
@@ -198,8 +199,7 @@ class Influence:
             raise SettingError(f"pairs=True needs view='update', got view={view!r}")
         train = self._train(train)
         self.problem.check_corpus(queries, "query")
-        if "is_text" not in train:
-            raise CorpusError("attribute needs a text corpus with tokens; this one has none")
+        _check_tokens(train)
         chosen, is_ranked = labels.positions(queries, train, top)
         run, curvatures = self._prepare(memory, batch_size, progress)
         wanted = chosen[is_ranked]
@@ -222,7 +222,15 @@ class Influence:
 
         Returns:
             Children `scores`, `top`, `bottom`, `top_tokens`, `bottom_tokens`.
+
+        Raises:
+            SettingError: when `k` is outside its domain.
         """
+        train = self._train(None)
+        check_count("k", k)
+        if k > train.sizes["train"]:
+            raise SettingError(f"k={k} must lie between 1 and the number of training sequences, {train.sizes['train']}")
+        _check_tokens(train)
         scores = self.score(queries, progress=progress)
         lists = {
             "top": select_top(scores, k, sign="positive"),
@@ -299,6 +307,11 @@ class Influence:
 
     def _attrs(self, kind: str, **extra: Any) -> dict[str, Any]:
         return {**self.attrs, **root_attrs(kind, **extra)}
+
+
+def _check_tokens(train: xr.Dataset) -> None:
+    if "is_text" not in train:
+        raise CorpusError("attribute needs a text corpus with tokens; this one has none")
 
 
 def _by_layer(by: str | Iterable[str]) -> bool:

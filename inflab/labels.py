@@ -19,7 +19,7 @@ from inflab.schema import influence_attrs, variable_attrs
 if TYPE_CHECKING:
     from inflab.layer import Layer
 
-__all__ = ["layer_coords", "positions", "query_coords", "token_dataset", "train_coords"]
+__all__ = ["layered", "positions", "query_coords", "token_dataset", "train_coords"]
 
 
 def train_coords(train: xr.Dataset) -> dict[str, Any]:
@@ -33,9 +33,18 @@ def query_coords(queries: xr.Dataset) -> dict[str, Any]:
     return {name if name == "query" else f"query_{name}": value for name, value in found.items()}
 
 
-def layer_coords(layers: Sequence[Layer]) -> dict[str, Any]:
-    """`layer` with `block` (-1 outside blocks), `kind` and `role`, for `groupby`."""
-    return {
+def layered(coords: dict[str, Any], layers: Sequence[Layer]) -> dict[str, Any]:
+    """Coordinates with those of `layer` beside them: `block` (-1 outside blocks), `kind` and `role`, for `groupby`.
+
+    Args:
+        coords: of the corpora. One that is called `block`, `kind` or `role` is there as `train_block`, ... instead.
+        layers: the covered layers.
+
+    Returns:
+        A new dict.
+    """
+    own = ("block", "kind", "role")
+    return {f"train_{name}" if name in own else name: value for name, value in coords.items()} | {
         "layer": ("layer", np.array([layer.name for layer in layers], dtype=object)),
         "block": ("layer", np.array([layer.block for layer in layers])),
         "kind": ("layer", np.array([layer.kind for layer in layers], dtype=object)),
@@ -100,7 +109,7 @@ def token_dataset(
     }
     coords["token"] = train["token"].to_numpy()[columns]
     if "layer" in names:
-        coords |= layer_coords(layers)
+        coords = layered(coords, layers)
     dims = ("query", "rank", "token")
     variables: dict[str, Any] = {
         "influence": (

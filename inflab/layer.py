@@ -226,6 +226,8 @@ def _describe(name: str, module: nn.Module) -> Layer | str:
         return f"{kind} is not supported (Linear, Conv1D, Conv2d, Embedding are)"
     if not name:
         return f"a model that is a single {kind} has no layer name; wrap it: torch.nn.Sequential(model)"
+    if "/" in name:
+        return "its name holds a '/', which separates levels in a tree of arrays; rename the module"
     if type(module) is nn.modules.linear.NonDynamicallyQuantizableLinear:
         return "nn.MultiheadAttention reads its weight without calling it, so its input cannot be seen"
     has_bias = getattr(module, "bias", None) is not None

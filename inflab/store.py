@@ -130,11 +130,14 @@ def _write_manifest(folder: Path, nodes: list[str]) -> None:
 
 
 def _chunks(tree: xr.DataTree) -> dict[str, Any]:
-    """Chunk every variable along `train` alone, so that regions of it can be written by different workers."""
+    """Chunk along `train`, so that regions can be written alone; ranked tokens by query, so that one is read alone."""
     encoding: dict[str, Any] = {}
     for node in tree.subtree:
         for name, variable in node.to_dataset(inherit=False).data_vars.items():
             if "train" in variable.dims and variable.sizes["train"] > _CHUNK:
                 sizes = tuple(_CHUNK if dim == "train" else size for dim, size in variable.sizes.items())
+                encoding.setdefault(node.path, {})[name] = {"chunks": sizes}
+            elif {"query", "rank", "token"} <= set(variable.dims):
+                sizes = tuple(1 if dim == "query" else size for dim, size in variable.sizes.items())
                 encoding.setdefault(node.path, {})[name] = {"chunks": sizes}
     return encoding

@@ -52,10 +52,13 @@ def test_layers_carry_block_and_role() -> None:
 def test_the_kind_of_a_text_is_not_lost_to_the_kind_of_a_layer() -> None:
     fitted = tiny.fit(tiny.language_problem(train=tiny.corpus(kind=list("uvwxyz"))))
     scores = fitted.score(tiny.queries(), by="layer", progress=False)
-    assert scores["kind"].values.tolist() == list("uvwxyz")
-    chosen = top(scores, 2)
+    assert scores["kind"].values.tolist() == ["Conv1D"] * 4
+    assert scores["train_kind"].values.tolist() == list("uvwxyz")
+    assert top(scores, 2)["train_kind"].dims == ("query", "rank")
+    chosen = top(fitted.score(tiny.queries(), progress=False), 2)
     assert chosen["kind"].dims == ("query", "rank")
-    assert np.array_equal(fitted.attribute(tiny.queries(), chosen, progress=False)["kind"], chosen["kind"])
+    tokens = fitted.attribute(tiny.queries(), chosen, progress=False)
+    assert np.array_equal(tokens["train_kind"], chosen["kind"])
 
 
 def test_token_influence_carries_the_text_and_the_pair() -> None:

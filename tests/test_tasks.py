@@ -317,10 +317,11 @@ class Wrapped(Positions):
 
 
 @pytest.mark.parametrize("model", [Positions(), Wrapped()], ids=["positional", "wrapped"])
-def test_left_padding_without_an_attention_mask_is_refused(model: nn.Module) -> None:
-    CausalLM().forward(model, text("right"))
-    with pytest.raises(ModelError, match="names no attention_mask.*pad right"):
-        CausalLM().forward(model, text("left"))
+def test_without_an_attention_mask_either_side_of_padding_is_the_same(model: nn.Module) -> None:
+    right, left = (CausalLM().forward(model, text(side)) for side in ("right", "left"))
+    mask = text("right")["is_text"]
+    assert torch.equal(mask, text("left")["is_text"])
+    assert torch.equal(right[mask], left[mask])
 
 
 def test_padding_may_have_an_id_outside_the_vocabulary() -> None:

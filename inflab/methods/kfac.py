@@ -18,7 +18,11 @@ __all__ = ["KFAC"]
 
 @dataclass(frozen=True, kw_only=True)
 class KFAC(LayerMethod):
-    """`G = A (x) S`, tokens taken as independent: the eigenvalues are products of those of A and S."""
+    """`G = A (x) S`, tokens taken as independent: the eigenvalues are products of those of A and S.
+
+    Their scale is that of one token: for sequences of T independent tokens, EK-FAC's eigenvalues are T times as large,
+    and each group of a grouped convolution counts as a token of its own. Relative damping is not affected.
+    """
 
     def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
         bases = covariance_bases(run, quantity, positions)

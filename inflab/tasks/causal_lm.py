@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from inflab.corpus import corpus_dim
-from inflab.errors import CorpusError, ModelError
+from inflab.errors import CorpusError
 from inflab.tasks.base import Batch, Draws, Task, at_least_float32, check_choice, draw_class, logits_of, margin, refuse
 
 __all__ = ["CausalLM"]
@@ -34,14 +34,13 @@ class CausalLM(Task):
         check_choice("measurement", self.measurement, ("log_probability", "margin"))
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Logits `(example, token, vocabulary)`; positions count from each text's first token, however padded.
+        """Logits `(example, token, vocabulary)`; texts begin at the first column (`inflab.corpus.batch`).
 
         Returns:
             The logits.
 
         Raises:
             CorpusError: a token id or a position is outside the model's tables.
-            ModelError: texts are padded left, and the model names no `attention_mask`.
         """
         is_text = batch["is_text"]
         takes = inspect.signature(model.forward).parameters
@@ -50,10 +49,6 @@ class CausalLM(Task):
             "position_ids": (is_text.long().cumsum(-1) - 1).clamp(min=0),
             "use_cache": False,
         }
-        if "attention_mask" not in takes and not bool(is_text[:, 0].all()):
-            raise ModelError(
-                f"{type(model).__name__}.forward names no attention_mask, so texts padded left are wrong; pad right"
-            )
         # The id of padding may lie outside the vocabulary (a token added to the tokenizer alone).
         token_id = batch["token_id"].masked_fill(~is_text, 0)
         try:
