@@ -229,7 +229,7 @@ def _watching(
                     def hook(module: nn.Module, args: Any, kwargs: Any, output: Any, layer: Layer = layer) -> Tensor:
                         return on_forward(layer, args, kwargs, output)
 
-                    handles.append(modules[name].register_forward_hook(hook, with_kwargs=True))
+                    handles.append(modules[name].register_forward_hook(hook, with_kwargs=True, prepend=True))
             yield
         finally:
             for handle in handles:

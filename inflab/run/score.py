@@ -17,7 +17,7 @@ from inflab.layout import Tokens
 from inflab.plan import query_block
 from inflab.run.local import Pass
 
-__all__ = ["query_gradients", "score_pairs", "self_influence", "token_pairs", "token_scores"]
+__all__ = ["query_blocks", "query_gradients", "score_pairs", "self_influence", "token_pairs", "token_scores"]
 
 
 def query_gradients(
@@ -76,7 +76,7 @@ def score_pairs(
     place = {layer.name: row for row, layer in enumerate(run.layers)}
     dtype = _dtype(curvatures, run)
     scores = np.zeros((n_query, n_train, len(run.layers)) if by_layer else (n_query, n_train), dtype=dtype)
-    for rows in _query_blocks(run, n_query, np.dtype(dtype).itemsize):
+    for rows in query_blocks(run, n_query, np.dtype(dtype).itemsize):
         ready = query_gradients(run, curvatures, queries, rows, rank)
 
         def add(
@@ -133,7 +133,7 @@ def token_scores(
     place = {layer.name: row for row, layer in enumerate(run.layers)}
     is_text = train["is_text"].transpose("train", "token").to_numpy()
     values = np.zeros((len(pairs), len(run.layers), is_text.shape[1]), dtype=_dtype(curvatures, run))
-    for rows in _query_blocks(run, queries.sizes["query"], values.itemsize):
+    for rows in query_blocks(run, queries.sizes["query"], values.itemsize):
         mine = np.flatnonzero(np.isin(pairs[:, 0], rows))
         if not len(mine):
             continue
@@ -197,7 +197,12 @@ def token_pairs(
     return values
 
 
-def _query_blocks(run: Pass, n_query: int, itemsize: int) -> Iterator[np.ndarray]:
+def query_blocks(run: Pass, n_query: int, itemsize: int) -> Iterator[np.ndarray]:
+    """Positions of the queries, in blocks whose gradients fit the memory budget together.
+
+    Yields:
+        Positions of one block.
+    """
     size = query_block(run.layers, itemsize, run.budget(), n_query)
     for start in range(0, n_query, size):
         yield np.arange(start, min(start + size, n_query))

@@ -24,7 +24,7 @@ from inflab.errors import ModelError, SettingError
 from inflab.kronecker import Curvature
 from inflab.layer import Layer
 from inflab.run.local import Pass
-from inflab.run.score import query_gradients
+from inflab.run.score import query_blocks, query_gradients
 
 __all__ = ["output_scores"]
 
@@ -57,21 +57,25 @@ def output_scores(
     text = train["is_text"].transpose("train", "token").to_numpy()
     values = np.zeros((len(pairs), text.shape[1]))
     modules = dict(model.named_modules())
-    wanted = np.unique(pairs[:, 0])
-    ready = query_gradients(run, curvatures, queries, wanted)
     device = model_device(model)
-    for pair, (query, position) in enumerate(pairs):
-        row = int(np.searchsorted(wanted, query))
-        tangents = _tangents(run.layers, modules, {name: value[row] for name, value in ready.items()})
-        arrays = batch(train, np.array([position]))
-        one = {n: (t if t.dtype == torch.bool else t.long()).to(device) for n, t in _tensors(arrays).items()}
-        # Fused attention kernels have no forward-mode derivative; the plain one has.
-        with frozen(model), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-            duals = {n: forward_ad.make_dual(p.detach(), tangents[n]) for n, p in _weights(model, tangents).items()}
-            log_p = task.token_log_probability(task.forward(_bound(model, duals), one), one)
-            tangent = forward_ad.unpack_dual(log_p).tangent
-        columns = np.flatnonzero(text[position])
-        values[pair, columns] = tangent[0].detach().cpu().numpy()
+    for rows in query_blocks(run, queries.sizes["query"], 4):
+        mine = np.flatnonzero(np.isin(pairs[:, 0], rows))
+        if not len(mine):
+            continue
+        wanted = np.unique(pairs[mine, 0])
+        ready = query_gradients(run, curvatures, queries, wanted)
+        for pair in mine:
+            row = int(np.searchsorted(wanted, pairs[pair, 0]))
+            tangents = _tangents(run.layers, modules, {name: value[row] for name, value in ready.items()})
+            arrays = batch(train, pairs[pair, 1:])
+            one = {n: (t if t.dtype == torch.bool else t.long()).to(device) for n, t in _tensors(arrays).items()}
+            # Fused attention kernels have no forward-mode derivative; the plain one has.
+            with frozen(model), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
+                duals = {n: forward_ad.make_dual(p.detach(), tangents[n]) for n, p in _weights(model, tangents).items()}
+                log_p = task.token_log_probability(task.forward(_bound(model, duals), one), one)
+                tangent = forward_ad.unpack_dual(log_p).tangent
+            columns = np.flatnonzero(text[pairs[pair, 1]])
+            values[pair, columns] = tangent[0].detach().cpu().numpy()
     return values
 
 
