@@ -285,6 +285,47 @@ def test_an_input_by_keyword_is_seen() -> None:
     tiny.agree(tiny.scores(tiny.table_problem(model), asked), tiny.scores(tiny.table_problem(plain), asked), 1e-6)
 
 
+def test_a_hook_of_the_users_that_changes_an_output_is_part_of_the_model() -> None:
+    hooked, plain = tiny.mlp(), tiny.mlp()
+    hooked[0].register_forward_hook(lambda module, args, output: 2 * output)
+    plain.insert(1, Scale(2))
+    asked, method = tiny.table(2, "query"), Identity(layers="0")
+    tiny.agree(
+        tiny.scores(tiny.table_problem(hooked), asked, method),
+        tiny.scores(tiny.table_problem(plain), asked, method),
+        1e-6,
+    )
+
+
+class Scale(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, value: Tensor) -> Tensor:
+        return self.by * value
+
+
+class Checkpointed(nn.Module):
+    """Runs its layers again during the backward pass, to save memory."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, value: Tensor) -> Tensor:
+        found: Tensor = torch.utils.checkpoint.checkpoint(self.body, value, use_reentrant=False)
+        return found
+
+
+def test_layers_that_run_again_during_the_backward_pass_count_once() -> None:
+    asked = tiny.table(2, "query")
+    model = Checkpointed(tiny.mlp())
+    with tiny.untouched(model):
+        found = tiny.scores(tiny.table_problem(model), asked)
+    tiny.agree(found, tiny.scores(tiny.table_problem(), asked), 1e-5)
+
+
 def test_a_copy_of_a_fitted_model_gives_the_same_scores() -> None:
     model = copy.deepcopy(tiny.fitted().problem.model)
     tiny.agree(tiny.scores(tiny.language_problem(model), tiny.queries()), tiny.scored()["influence"], 1e-6)
