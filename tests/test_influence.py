@@ -12,6 +12,7 @@ import xarray as xr
 from torch import nn
 
 from inflab import EKFAC, KFAC, Diagonal, Identity, effect, top
+from inflab.capture import Capture
 from inflab.errors import CorpusError, LayerError, NumericsError, SettingError
 from tests import tiny
 
@@ -155,6 +156,22 @@ def test_memory_and_batch_size_change_nothing(settings: Any) -> None:
     chosen = top(tiny.scored(), 2)
     expected = tiny.fitted().attribute(tiny.queries(), chosen, progress=False)["influence"]
     tiny.agree(tiny.fitted().attribute(tiny.queries(), chosen, progress=False, **settings)["influence"], expected, 1e-5)
+
+
+@pytest.mark.parametrize(("memory", "blocks"), [("1GB", 1), ("1B", 2)])
+def test_one_pass_serves_all_queries_that_fit_the_budget(
+    memory: str, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    run = Capture.run
+
+    def count(self: Capture, arrays: Any, quantity: Any, *rest: Any, **more: Any) -> Any:
+        seen.extend([quantity] * len(more["ids"]))
+        return run(self, arrays, quantity, *rest, **more)
+
+    monkeypatch.setattr(Capture, "run", count)
+    asks(memory=memory)
+    assert (seen.count("measurement"), seen.count("loss")) == (2, 6 * blocks)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

@@ -194,7 +194,7 @@ def test_a_store_of_an_unknown_kind_is_refused_by_the_schema(store: Path) -> Non
 
 # --- a saved fit ------------------------------------------------------------------------------------------------
 
-METHODS = [EKFAC(), inflab.KFAC(layers=["*.c_fc"]), inflab.Diagonal(fisher="empirical"), inflab.Identity()]
+METHODS = [EKFAC(), inflab.KFAC(layers=["*"]), inflab.Diagonal(fisher="empirical"), inflab.Identity()]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: type(m).__name__)

@@ -20,6 +20,7 @@ from inflab import EKFAC, CausalLM, Classification, Problem, Regression, Task, a
 from inflab.corpus import batch
 from inflab.errors import CorpusError, InflabError, ModelError, SettingError
 from inflab.tasks import Draws
+from inflab.tasks.base import draw_class
 from tests import tiny
 
 VOCABULARY = 7
@@ -179,6 +180,9 @@ def test_sampled_values_are_normal_around_the_output() -> None:
 
 
 def test_a_class_of_probability_zero_is_never_drawn() -> None:
+    never_first = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0]])
+    assert draw_class(never_first, torch.zeros(1, dtype=torch.float64)).item() == 1
+    assert draw_class(never_first, torch.full((1,), 1 - 2**-53, dtype=torch.float64)).item() == 3
     logits = torch.tensor([0.0, -torch.inf, 0.0, -torch.inf]).expand(500, 4)
     assert set(Classification().sample(logits, {}, Draws(0, range(500)))["target"].tolist()) == {0, 2}
 
