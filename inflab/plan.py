@@ -17,6 +17,7 @@ __all__ = ["batch_size", "available_memory", "parse_memory", "query_block"]
 
 _LARGEST_BATCH = 64
 _BATCH_TOKENS = 4096  # beyond this many tokens a pass gains nothing and only costs memory
+_WORKING = 10**9  # bytes: nor does it gain by more than this for what comes and goes with a batch
 
 
 def parse_memory(memory: int | str | None, device: torch.device) -> int:
@@ -80,10 +81,12 @@ def batch_size(model: nn.Module, corpus: xr.Dataset, layers: Sequence[Layer], me
         return min(wanted, n)
     tokens = corpus.sizes.get("token", 1)
     vocabulary = getattr(getattr(model, "config", None), "vocab_size", 0)
-    held = 2 * tokens * sum(layer.width + layer.outputs for layer in layers)
+    held = 2 * tokens * sum(layer.width for layer in layers)
     largest = 3 * max(layer.width * layer.outputs for layer in layers)
-    per_example = 4 * (held + largest + 5 * tokens * vocabulary)
-    return max(1, min(n, _LARGEST_BATCH, _BATCH_TOKENS // tokens or 1, memory // (2 * per_example)))
+    # Logits, their selection, log-softmax, and the gradients of each.
+    per_example = 4 * (held + largest + 6 * tokens * vocabulary)
+    memory = min(memory // 2, _WORKING)
+    return max(1, min(n, _LARGEST_BATCH, _BATCH_TOKENS // tokens or 1, memory // per_example))
 
 
 def query_block(layers: Sequence[Layer], itemsize: int, memory: int, n_queries: int) -> int:

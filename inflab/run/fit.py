@@ -89,10 +89,8 @@ def mean_square_gradients(
     sums: dict[str, Tensor] = {}
 
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
-        grad_boi = kronecker.example_gradients(tokens.activation, tokens.gradient, tokens.width)
-        if bases is not None:
-            basis = bases[layer.name]
-            grad_boi = kronecker.rotate(grad_boi, basis.gradient, basis.activation)
+        own = (None, None) if bases is None else (bases[layer.name].gradient, bases[layer.name].activation)
+        grad_boi = kronecker.rotated_gradients(tokens.activation, tokens.gradient, tokens.width, *own)
         square_oi = grad_boi.square().sum(0)
         sums[layer.name] = sums[layer.name] + square_oi if layer.name in sums else square_oi
 

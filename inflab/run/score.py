@@ -44,8 +44,8 @@ def query_gradients(
     row_of = {int(position): row for row, position in enumerate(positions)}
 
     def keep(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
-        grad_qoi = kronecker.example_gradients(tokens.activation, tokens.gradient, tokens.width)
-        ready_qoi = curvatures[layer.name].precondition(grad_qoi)
+        curvature = curvatures[layer.name]
+        ready_qoi = curvature.restore(curvature.rotated_gradients(tokens.activation, tokens.gradient, tokens.width))
         if layer.name not in ready:
             ready[layer.name] = ready_qoi.new_empty(len(positions), *ready_qoi.shape[1:])
         rows = [row_of[int(position)] for position in index]
@@ -108,8 +108,9 @@ def self_influence(run: Pass, curvatures: Mapping[str, Curvature], train: xr.Dat
     values = np.zeros((train.sizes["train"], len(run.layers)), dtype=_dtype(curvatures, run))
 
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
-        grad_boi = kronecker.example_gradients(tokens.activation, tokens.gradient, tokens.width)
-        values[index, place[layer.name]] = curvatures[layer.name].norm(grad_boi).cpu().numpy()
+        curvature = curvatures[layer.name]
+        rotated_boi = curvature.rotated_gradients(tokens.activation, tokens.gradient, tokens.width)
+        values[index, place[layer.name]] = curvature.norm(rotated_boi).cpu().numpy()
 
     run.over(train, "loss", add, what="self-influence")
     return values if by_layer else values.sum(axis=1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 import xarray as xr
 from torch import Tensor, nn
@@ -65,6 +66,9 @@ class Classification(Task):
                 f"target has shape {target.shape} and dtype {target.dtype}; classes are one whole number an example"
             )
         refuse(corpus[dim].to_numpy(), target < 0, dim, "negative classes", "number the classes from 0")
+        coarsest = max((torch.finfo(p.dtype).eps for p in model.parameters() if p.is_floating_point()), default=0.0)
+        if target.dtype.kind == "f" and target.max() * coarsest > 2:  # read in the model's dtype
+            raise CorpusError(f"target holds class {target.max():.0f} as {target.dtype}; use whole numbers, astype(int)")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -149,6 +150,30 @@ def test_rotate_is_the_kronecker_product_of_the_bases(case: Case) -> None:
 
 
 @given(cases())
+def test_rotated_gradients_are_the_gradients_rotated(case: Case) -> None:
+    bases = case.curvature.gradient_basis, case.curvature.activation_basis
+    found = case.curvature.rotated_gradients(case.activation, case.gradient_bto, case.width)
+    formed = kronecker.example_gradients(case.activation, case.gradient_bto, case.width)
+    assert_near(found, kronecker.rotate(formed, *bases), scale=float(formed.abs().max()))
+
+
+@pytest.mark.parametrize(("tokens", "formed"), [(3, 0), (40, 1)], ids=["tokens first", "gradient first"])
+def test_short_texts_are_rotated_before_the_gradient_is_formed(
+    tokens: int, formed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    a, g, q_s, q_a = (
+        torch.from_numpy(rng.normal(size=size)) for size in ((2, tokens, 6), (2, tokens, 5), (5, 5), (6, 6))
+    )
+    expected = q_s.T @ (g.transpose(1, 2) @ a) @ q_a
+    calls = []
+    rotate = kronecker.rotate
+    monkeypatch.setattr(kronecker, "rotate", lambda *given: calls.append(1) or rotate(*given))
+    assert_near(kronecker.rotated_gradients(a, g, 6, q_s, q_a), expected)
+    assert len(calls) == formed
+
+
+@given(cases())
 def test_precondition_is_a_dense_solve(case: Case) -> None:
     found = case.curvature.precondition(case.value_boi)
     expected = torch.linalg.solve(dense(case), case.value_boi.double().flatten(1).T).T
@@ -157,7 +182,8 @@ def test_precondition_is_a_dense_solve(case: Case) -> None:
 
 @given(cases())
 def test_norm_is_the_quadratic_form(case: Case) -> None:
-    found = case.curvature.norm(case.value_boi)
+    rotated_boi = kronecker.rotate(case.value_boi, case.curvature.gradient_basis, case.curvature.activation_basis)
+    found = case.curvature.norm(rotated_boi)
     flat_bp = case.value_boi.double().flatten(1)
     expected = (flat_bp * torch.linalg.solve(dense(case), flat_bp.T).T).sum(1)
     assert (found >= 0).all()
