@@ -139,6 +139,11 @@ BAD = {
     "a long mask": ([ROW | {"attention_mask": [1, 1, 1]}], "attention_mask of item 0 has shape (3,)"),
     "a batch as an item": ([{"input_ids": [[3, 4]]}], "input_ids of item 0 has shape (1, 2)"),
     "double ids": ([ROW | {"train": "a"}] * 2, "duplicate ids in train: a"),
+    "a column named token": ([ROW | {"token": "a"}], "coordinate 'token' has a name of the schema"),
+    "a column named layer": (
+        [{"input": [1.0], "target": 1, "layer": 3}],
+        "coordinate 'layer' has a name of the schema",
+    ),
 }
 
 
@@ -153,6 +158,7 @@ BAD_ARRAYS = {
     "a number": ((3, 4), {}, "one entry an example"),
     "unequal lengths": ((INPUT, TARGET[:2]), {}, "input has 4 examples, target has 2"),
     "double ids": ((INPUT, TARGET), {"ids": [0, 1, 1, 1]}, "duplicate ids in train: 1"),
+    "a coordinate named as an axis": ((INPUT, TARGET), {"feature": TARGET}, "coordinate 'feature' has a name of the"),
     "a short coordinate": ((INPUT, TARGET), {"source": ["a"]}, "source has 1 values, the corpus has 4"),
 }
 

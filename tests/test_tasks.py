@@ -373,6 +373,14 @@ def test_a_corpus_that_a_task_cannot_use_is_refused(task: Task, corpus: Any, say
         Problem(tiny.mlp(), task, corpus())
 
 
+def test_classes_that_the_models_dtype_would_round_are_refused() -> None:
+    corpus = _table(target=[0.0, 257.0, 258.0, 300.0])
+    Problem(tiny.mlp(), Classification(), corpus)
+    Problem(tiny.mlp().bfloat16(), Classification(), _table(target=[0, 257, 258, 300]))
+    with pytest.raises(CorpusError, match=r"class 300 as float64; use whole numbers: astype\(int\)"):
+        Problem(tiny.mlp().bfloat16(), Classification(), corpus)
+
+
 UNFIT = {
     "class beyond the outputs": (Classification(), [0, 1, 9, 2], "target holds class 9, the model has 4 outputs"),
     "too few targets": (Regression(), [0, 1, 2, 3], "target has shape () an example, the model's output (4,)"),

@@ -68,7 +68,7 @@ class Classification(Task):
         refuse(corpus[dim].to_numpy(), target < 0, dim, "negative classes", "number the classes from 0")
         coarsest = max((torch.finfo(p.dtype).eps for p in model.parameters() if p.is_floating_point()), default=0.0)
         if target.dtype.kind == "f" and target.max() * coarsest > 2:  # read in the model's dtype
-            raise CorpusError(f"target holds class {target.max():.0f} as {target.dtype}; use whole numbers, astype(int)")
+            raise CorpusError(f"target has class {target.max():.0f} as {target.dtype}; use whole numbers: astype(int)")
 
 
 @dataclass(frozen=True)
