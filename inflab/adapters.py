@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from inflab.corpus import TOKEN_VARIABLES, labelled, token_corpus
+from inflab.corpus import check_names, labelled, token_corpus
 from inflab.errors import CorpusError
-from inflab.schema import DIMS, variable_attrs
+from inflab.schema import variable_attrs
 
 __all__ = ["from_arrays", "from_dataset"]
 
@@ -55,7 +55,7 @@ def from_arrays(
         "target": ((dim, *extra), target_n, variable_attrs("target", "1", "what the loss compares with")),
     }
     axes = {name: np.arange(size) for name, size in sizes.items()}
-    _check_names(coords, dim, *axes)
+    check_names(coords, ["input", "target", *axes], allowed=dim)
     return labelled(variables, dim, ids, coords, axes)
 
 
@@ -113,12 +113,6 @@ def from_dataset(dataset: Any, *, dim: str = "train", tokenizer: Any = None) -> 
 _PAIR = ("input", "target")
 
 
-def _check_names(coords: Mapping[str, Any], dim: str, *axes: str) -> None:
-    clash = sorted(({*DIMS, *TOKEN_VARIABLES, "vocabulary_text", "input", "target", *axes} - {dim}) & set(coords))
-    if clash:
-        raise CorpusError(f"coordinate {clash[0]!r} has a name of the schema; call it something else")
-
-
 def _check_keys(items: Sequence[Mapping[str, Any]]) -> None:
     for i, item in enumerate(items):
         differing = set(items[0]) ^ set(item)
@@ -161,7 +155,7 @@ def _from_token_items(items: list[Mapping[str, Any]], dim: str, tokenizer: Any) 
         is_target[i, np.flatnonzero(is_text[i])[:1]] = False
     known = {"input_ids", "attention_mask", "labels", "token_type_ids"}
     coords = {k: [item[k] for item in items] for k in items[0] if k not in known and np.ndim(items[0][k]) == 0}
-    _check_names(coords, dim)
+    check_names(coords, ["input", "target"], allowed=dim)
     text = coords.pop("text", None)
     if text is None and tokenizer is not None:
         text = [tokenizer.decode(token_id[i][is_text[i]]) for i in range(len(items))]

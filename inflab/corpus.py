@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from inflab.errors import CorpusError
 from inflab.pieces import readable_pieces
 from inflab.schema import DIMS, root_attrs, variable_attrs
 
-__all__ = ["batch", "check_ids", "corpus_dim", "encode", "fingerprint", "labelled", "token_corpus"]
+__all__ = ["batch", "check_ids", "check_names", "corpus_dim", "encode", "fingerprint", "labelled", "token_corpus"]
 
 TOKEN_VARIABLES = ("token_id", "is_text", "is_target")
 
@@ -67,7 +67,8 @@ def encode(
         raise CorpusError(f"padding_side={padding_side!r} is not 'left' or 'right'")
     if max_length is not None and max_length < 1:
         raise CorpusError(f"max_length={max_length} must be at least 1, or None to cut nothing")
-    _check_names(coords, {"prompt", "completion"} if completions is not None else set())
+    own = ["text", "is_truncated", *(["prompt", "completion"] if completions is not None else [])]
+    check_names(coords, own)
     whole, starts = _join(texts, completions)
     try:
         # verbose=False: the tokenizer's own length warning speaks of a limit that `Problem` checks by name.
@@ -280,10 +281,20 @@ def _strings(name: str, values: Any) -> list[str]:
     return [value or "" for value in values]
 
 
-def _check_names(coords: Mapping[str, Any], taken: set[str]) -> None:
-    """Refuse coordinates that would be confused with variables, dims or coordinates of the schema."""
-    taken = taken | {*DIMS, *TOKEN_VARIABLES, "vocabulary_text", "text", "is_truncated"}
-    clash = sorted(taken & set(coords))
+def check_names(coords: Mapping[str, Any], more: Collection[str] = (), *, allowed: str = "") -> None:
+    """Refuse coordinates that would be confused with variables, dims or coordinates of the schema.
+
+    Args:
+        coords: names a user gave.
+        more: further names that are taken.
+        allowed: a name of the schema that may be given.
+
+    Raises:
+        CorpusError: naming the first.
+    """
+    taken = {*DIMS, *TOKEN_VARIABLES, "vocabulary_text", *more} - {allowed}
+    # In results the queries' coordinates carry the prefix `query_`.
+    clash = sorted(name for name in coords if name in taken or name.startswith("query_"))
     if clash:
         raise CorpusError(f"coordinate {clash[0]!r} has a name of the schema; call it something else")
 

@@ -15,7 +15,7 @@ import xarray as xr
 
 from inflab import factors as factor_arrays
 from inflab import labels, store
-from inflab.errors import CorpusError, LayerError, SettingError, StoreError, check_count
+from inflab.errors import LayerError, SettingError, StoreError, check_count
 from inflab.schema import influence_attrs, root_attrs
 from inflab.select import top as select_top
 
@@ -174,7 +174,7 @@ class Influence:
             top: `train (query, rank)`, from `inflab.top`.
             view: "update" (GB23 eqs. 30, 31): what the weight update from each token position adds. The position
                 reads the past and predicts the next token, so highlights sit one token early. "output" (eq. 36):
-                what each predicted token gains, at its own place; summed over layers.
+                what each predicted token gains, at its own place; summed over layers, in the model's dtype.
             pairs: with "update", keep the query's tokens apart too: which query token meets which training token.
             train: the sequences `top` refers to, when not the training corpus.
             memory: budget such as "3GB".
@@ -199,7 +199,7 @@ class Influence:
             raise SettingError(f"pairs=True needs view='update', got view={view!r}")
         train = self._train(train)
         self.problem.check_corpus(queries, "query")
-        _check_tokens(train)
+        labels.check_tokens(train)
         chosen, is_ranked = labels.positions(queries, train, top)
         run, curvatures = self._prepare(memory, batch_size, progress)
         wanted = chosen[is_ranked]
@@ -230,7 +230,7 @@ class Influence:
         check_count("k", k)
         if k > train.sizes["train"]:
             raise SettingError(f"k={k} must lie between 1 and the number of training sequences, {train.sizes['train']}")
-        _check_tokens(train)
+        labels.check_tokens(train)
         scores = self.score(queries, progress=progress)
         lists = {
             "top": select_top(scores, k, sign="positive"),
@@ -261,10 +261,7 @@ class Influence:
         nodes = factor_arrays.with_damping(nodes, damping, kind)
         settings |= {"damping": damping, "damping_kind": kind}
         root = xr.Dataset(attrs={**self.attrs, "settings": json.dumps(settings)})
-        tree = xr.DataTree.from_dict({
-            "/": root,
-            **{f"/factors/{name}": node for name, node in nodes.items()},
-        })
+        tree = xr.DataTree.from_dict({"/": root, **{f"/factors/{name}": node for name, node in nodes.items()}})
         return Influence(tree, self._problem)
 
     def save(self, path: str | Path) -> None:
@@ -307,11 +304,6 @@ class Influence:
 
     def _attrs(self, kind: str, **extra: Any) -> dict[str, Any]:
         return {**self.attrs, **root_attrs(kind, **extra)}
-
-
-def _check_tokens(train: xr.Dataset) -> None:
-    if "is_text" not in train:
-        raise CorpusError("attribute needs a text corpus with tokens; this one has none")
 
 
 def _by_layer(by: str | Iterable[str]) -> bool:

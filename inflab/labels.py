@@ -19,7 +19,7 @@ from inflab.schema import influence_attrs, variable_attrs
 if TYPE_CHECKING:
     from inflab.layer import Layer
 
-__all__ = ["layered", "positions", "query_coords", "token_dataset", "train_coords"]
+__all__ = ["check_tokens", "layered", "positions", "query_coords", "token_dataset", "train_coords"]
 
 
 def train_coords(train: xr.Dataset) -> dict[str, Any]:
@@ -141,6 +141,12 @@ def token_dataset(
             variable_attrs("is text", "1", "True where a query token is text"),
         )
     return xr.Dataset(variables, coords=coords, attrs=attrs)
+
+
+def check_tokens(train: xr.Dataset) -> None:
+    """Refuse a corpus without tokens."""
+    if "is_text" not in train:
+        raise CorpusError("attribute needs a text corpus with tokens; this one has none")
 
 
 def token_text(corpus: xr.Dataset, token_id: np.ndarray, is_text: np.ndarray) -> np.ndarray:

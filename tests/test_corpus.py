@@ -247,6 +247,7 @@ BAD = {
     "a coordinate named vocabulary": (lambda: tiny.corpus(vocabulary=list("abcdef")), "vocabulary"),
     "a coordinate named layer": (lambda: tiny.corpus(layer=list("abcdef")), "layer"),
     "a coordinate named rank": (lambda: tiny.corpus(rank=list("abcdef")), "rank"),
+    "a name of the queries in results": (lambda: tiny.corpus(query_text=list("abcdef")), "query_text"),
     "a prompt beside prompts": (lambda: tiny.queries(prompt=["a", "b"]), "prompt"),
     "no room": (lambda: tiny.corpus(max_length=0), "max_length=0"),
     "a third side": (lambda: tiny.corpus(padding_side="centre"), "padding_side='centre'"),
