@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import xarray as xr
@@ -15,7 +16,8 @@ from inflab.layer import Layer
 
 __all__ = ["batch_size", "available_memory", "parse_memory", "query_block"]
 
-_LARGEST_BATCH = 64
+_CGROUP = Path("/sys/fs/cgroup")
+_LARGEST_BATCH = 32
 _BATCH_TOKENS = 4096  # beyond this many tokens a pass gains nothing and only costs memory
 _WORKING = 10**9  # bytes: nor does it gain by more than this for what comes and goes with a batch
 
@@ -48,19 +50,23 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes free on the device now; on a CPU, what the system can give without swapping."""
+    """Bytes free on the device now; on a CPU, what the system or the container can give without swapping."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
-        with open("/proc/meminfo") as lines:
-            available = next(line for line in lines if line.startswith("MemAvailable"))
-        return int(available.split()[1]) * 1024
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):  # not Linux: a modest guess
-        return 4 * 1024**3
+        available = 4 * 1024**3
+    try:  # a container (Binder) may have far less than its machine
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return available
+    return max(0, min(available, limit - used))
 
 
 def batch_size(model: nn.Module, corpus: xr.Dataset, layers: Sequence[Layer], memory: int, wanted: int | None) -> int:
-    """Examples in one pass: as many as the budget holds, at most 64, and about 4,096 tokens.
+    """Examples in one pass: as many as the budget holds, at most 32, and about 4,096 tokens.
 
     Args:
         model: gives the vocabulary's size, whose logits are the largest tensor of a language model.
