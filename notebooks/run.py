@@ -29,6 +29,12 @@ def _print_streams(cell: NotebookNode, cell_index: int, execute_reply: dict[str,
             print(output.text, end="" if output.text.endswith("\n") else "\n", flush=True)
 
 
+def _is_bare_widget(output: NotebookNode) -> bool:
+    """Whether nothing but a widget's name would be left on a page: a progress bar, say."""
+    data = output.get("data", {})
+    return "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data
+
+
 def main(source: Path, target: Path) -> int:
     """Execute `source` in a fresh kernel and write `target`, also when a cell fails.
 
@@ -52,6 +58,10 @@ def main(source: Path, target: Path) -> int:
     except CellExecutionError as error:
         failure = error
     notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell["outputs"] = [output for output in cell.get("outputs", ()) if not _is_bare_widget(output)]
+        if cell.cell_type != "code":
+            del cell["outputs"]
     page, _ = HTMLExporter(**_NO_NETWORK).from_notebook_node(notebook)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(page, encoding="utf-8")
