@@ -56,7 +56,6 @@ class Capture:
         self._modules = dict(problem.model.named_modules())
         self._inputs: dict[str, list[tuple[Tensor, int]]] = {}
         self._arrived: dict[str, dict[int, Tensor]] = {}
-        self._uses: list[tuple[Layer, str]] = []
         self._stack: Any = None
         self._deliver: Callable[[Layer], None] | None = None
         floats = [p.dtype for p in problem.model.parameters() if p.is_floating_point()]
@@ -104,7 +103,6 @@ class Capture:
             batch: Batch = {name: _to_tensor(value, device, self._float) for name, value in arrays.items()}
         self._inputs = {layer.name: [] for layer in self._layers}
         self._arrived = {layer.name: {} for layer in self._layers}
-        self._uses = []
         is_finite: dict[str, Tensor] = {}
 
         def deliver(layer: Layer) -> None:

@@ -94,21 +94,12 @@ def encode(
         )
         rows = [row[:max_length] for row in rows]
 
-    width = max(map(len, rows))
+    counts = [np.ones(len(row), dtype=bool) for row in rows]
+    if completions is not None:
+        ends = [np.array([end for _, end in offsets]) for offsets in encoding["offset_mapping"]]
+        counts = [end > start for end, start in zip(ends, starts, strict=True)]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    token_id = np.full((len(rows), width), pad, dtype=np.int32)
-    is_text = np.zeros((len(rows), width), dtype=bool)
-    is_target = np.zeros((len(rows), width), dtype=bool)
-    for i, row in enumerate(rows):
-        place = slice(width - len(row), width) if padding_side == "left" else slice(0, len(row))
-        token_id[i, place] = row
-        is_text[i, place] = True
-        counts = np.ones(len(row), dtype=bool)
-        if completions is not None:
-            ends = np.array([end for _, end in encoding["offset_mapping"][i]])
-            counts = ends > starts[i]
-        counts[0] = False  # nothing comes before the first token, so nothing predicts it
-        is_target[i, place] = counts
+    token_id, is_text, is_target = _pad(rows, counts, pad, padding_side)
     if completions is not None:
         none = [labels[i] for i in np.flatnonzero(~is_target.any(axis=1))]
         if none:
@@ -269,6 +260,23 @@ def labelled(
     corpus = xr.Dataset(dict(variables), coords=arrays, attrs=root_attrs("corpus"))
     check_ids(corpus)
     return corpus
+
+
+def _pad(
+    rows: list[list[int]], counts: list[np.ndarray], pad: int, side: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Token ids, `is_text` and `is_target` of rows of unequal length, as `(row, token)` arrays."""
+    width = max(map(len, rows))
+    token_id = np.full((len(rows), width), pad, dtype=np.int32)
+    is_text, is_target = np.zeros((2, len(rows), width), dtype=bool)
+    for i, (row, counted) in enumerate(zip(rows, counts, strict=True)):
+        first = width - len(row) if side == "left" else 0
+        place = slice(first, first + len(row))
+        token_id[i, place] = row
+        is_text[i, place] = True
+        is_target[i, place] = counted
+        is_target[i, first] = False  # nothing comes before the first token, so nothing predicts it
+    return token_id, is_text, is_target
 
 
 def _strings(name: str, values: Any) -> list[str]:

@@ -17,7 +17,7 @@ from inflab.layout import Tokens
 from inflab.plan import query_block
 from inflab.run.local import Pass
 
-__all__ = ["query_blocks", "query_gradients", "score_pairs", "self_influence", "token_pairs", "token_scores"]
+__all__ = ["pair_blocks", "query_gradients", "score_pairs", "self_influence", "token_pairs", "token_scores"]
 
 
 def query_gradients(
@@ -74,9 +74,9 @@ def score_pairs(
     """
     n_query, n_train = queries.sizes["query"], train.sizes["train"]
     place = {layer.name: row for row, layer in enumerate(run.layers)}
-    dtype = _dtype(curvatures, run)
+    dtype = _dtype(run)
     scores = np.zeros((n_query, n_train, len(run.layers)) if by_layer else (n_query, n_train), dtype=dtype)
-    for rows in query_blocks(run, n_query, np.dtype(dtype).itemsize):
+    for rows in _query_blocks(run, n_query, np.dtype(dtype).itemsize):
         ready = query_gradients(run, curvatures, queries, rows, rank)
 
         def add(
@@ -105,7 +105,7 @@ def self_influence(run: Pass, curvatures: Mapping[str, Curvature], train: xr.Dat
         `(train,)`, or `(train, layer)` when `by_layer`; never negative.
     """
     place = {layer.name: row for row, layer in enumerate(run.layers)}
-    values = np.zeros((train.sizes["train"], len(run.layers)), dtype=_dtype(curvatures, run))
+    values = np.zeros((train.sizes["train"], len(run.layers)), dtype=_dtype(run))
 
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
         curvature = curvatures[layer.name]
@@ -133,11 +133,8 @@ def token_scores(
     """
     place = {layer.name: row for row, layer in enumerate(run.layers)}
     is_text = train["is_text"].transpose("train", "token").to_numpy()
-    values = np.zeros((len(pairs), len(run.layers), is_text.shape[1]), dtype=_dtype(curvatures, run))
-    for rows in query_blocks(run, queries.sizes["query"], values.itemsize):
-        mine = np.flatnonzero(np.isin(pairs[:, 0], rows))
-        if not len(mine):
-            continue
+    values = np.zeros((len(pairs), len(run.layers), is_text.shape[1]), dtype=_dtype(run))
+    for mine, rows in pair_blocks(run, pairs, values.itemsize):
         ready = query_gradients(run, curvatures, queries, rows)
         wanted = np.unique(pairs[mine, 1])
 
@@ -171,7 +168,7 @@ def token_pairs(
     place = {layer.name: row for row, layer in enumerate(run.layers)}
     text_q, text_t = (c["is_text"].transpose(d, "token").to_numpy() for c, d in ((queries, "query"), (train, "train")))
     shape = (len(pairs), len(run.layers), text_t.shape[1], text_q.shape[1])
-    values = np.zeros(shape, dtype=_dtype(curvatures, run))
+    values = np.zeros(shape, dtype=_dtype(run))
 
     def keep(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
         for row, position in enumerate(index):
@@ -198,7 +195,7 @@ def token_pairs(
     return values
 
 
-def query_blocks(run: Pass, n_query: int, itemsize: int) -> Iterator[np.ndarray]:
+def _query_blocks(run: Pass, n_query: int, itemsize: int) -> Iterator[np.ndarray]:
     """Positions of the queries, in blocks whose gradients fit the memory budget together.
 
     Yields:
@@ -207,6 +204,17 @@ def query_blocks(run: Pass, n_query: int, itemsize: int) -> Iterator[np.ndarray]
     size = query_block(run.layers, itemsize, run.budget(), n_query)
     for start in range(0, n_query, size):
         yield np.arange(start, min(start + size, n_query))
+
+
+def pair_blocks(run: Pass, pairs: np.ndarray, itemsize: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of `pairs`, in blocks whose queries' gradients fit the memory budget together.
+
+    Yields:
+        Rows of one block, and the positions of its queries, ascending.
+    """
+    asked = np.unique(pairs[:, 0])
+    for block in _query_blocks(run, len(asked), itemsize):
+        yield np.flatnonzero(np.isin(pairs[:, 0], asked[block])), asked[block]
 
 
 def _sum_uses(value_pt: Tensor, length: int, layer: Layer) -> Tensor:
@@ -219,6 +227,6 @@ def _sum_uses(value_pt: Tensor, length: int, layer: Layer) -> Tensor:
     return value_pt.reshape(len(value_pt), -1, length).sum(1)
 
 
-def _dtype(curvatures: Mapping[str, Curvature], run: Pass) -> type[np.floating]:
+def _dtype(run: Pass) -> type[np.floating]:
     is_double = any(p.dtype == torch.float64 for p in run.problem.model.parameters())
     return np.float64 if is_double else np.float32

@@ -24,7 +24,7 @@ from inflab.errors import ModelError, SettingError
 from inflab.kronecker import Curvature
 from inflab.layer import Layer
 from inflab.run.local import Pass
-from inflab.run.score import query_blocks, query_gradients
+from inflab.run.score import pair_blocks, query_gradients
 
 __all__ = ["output_scores"]
 
@@ -58,11 +58,7 @@ def output_scores(
     values = np.zeros((len(pairs), text.shape[1]))
     modules = dict(model.named_modules())
     device = model_device(model)
-    for rows in query_blocks(run, queries.sizes["query"], 4):
-        mine = np.flatnonzero(np.isin(pairs[:, 0], rows))
-        if not len(mine):
-            continue
-        wanted = np.unique(pairs[mine, 0])
+    for mine, wanted in pair_blocks(run, pairs, 4):
         ready = query_gradients(run, curvatures, queries, wanted)
         for pair in mine:
             row = int(np.searchsorted(wanted, pairs[pair, 0]))
