@@ -145,7 +145,8 @@ class Influence:
         by_layer = _by_layer(by)
         train = self._train(train)
         run, curvatures = self._prepare(memory, batch_size, progress)
-        value = self_influence(run, curvatures, train, by_layer=by_layer)
+        positions = np.arange(train.sizes["train"])
+        value = self_influence(run, curvatures, train, positions, by_layer=by_layer)
         coords = labels.train_coords(train)
         coords = labels.layered(coords, run.layers) if by_layer else coords
         described = influence_attrs("influence of each training sequence on its own log-probability")

@@ -9,7 +9,7 @@ import numpy as np
 from inflab.capture import Quantity
 from inflab.factors import LayerFactors
 from inflab.methods.base import LayerMethod
-from inflab.run.fit import mean_square_gradients
+from inflab.run.fit import square_sums
 from inflab.run.local import Pass
 
 __all__ = ["Diagonal"]
@@ -20,5 +20,9 @@ class Diagonal(LayerMethod):
     """`diag(E[G^2])`: parameters taken as independent."""
 
     def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
-        found = mean_square_gradients(run, quantity, positions, None)
-        return {name: LayerFactors(eigenvalues=value, examples=len(positions)) for name, value in found.items()}
+        squares = square_sums(run, quantity, positions, None)
+        n = len(positions)
+        return {
+            layer.name: LayerFactors(eigenvalues=squares[f"{layer.name}/squares"] / n, examples=n)
+            for layer in run.layers
+        }

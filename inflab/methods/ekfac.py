@@ -10,7 +10,7 @@ from inflab.capture import Quantity
 from inflab.errors import check_count
 from inflab.factors import LayerFactors
 from inflab.methods.base import LayerMethod
-from inflab.run.fit import covariance_bases, mean_square_gradients
+from inflab.run.fit import bases_of, covariance_sums, square_sums
 from inflab.run.local import Pass
 
 __all__ = ["EKFAC"]
@@ -34,11 +34,11 @@ class EKFAC(LayerMethod):
         check_count("blocks", self.blocks)
 
     def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
-        bases = covariance_bases(run, quantity, positions, self.blocks)
-        eigenvalues = mean_square_gradients(run, quantity, positions, bases)
+        bases = bases_of(run, covariance_sums(run, quantity, positions), self.blocks)
+        squares = square_sums(run, quantity, positions, bases)
         return {
             name: LayerFactors(
-                eigenvalues=eigenvalues[name],
+                eigenvalues=squares[f"{name}/squares"] / len(positions),
                 activation_eigenvectors=basis.activation,
                 activation_eigenvalues=basis.activation_eigenvalues,
                 gradient_eigenvectors=basis.gradient,

@@ -10,7 +10,7 @@ import torch
 from inflab.capture import Quantity
 from inflab.factors import LayerFactors
 from inflab.methods.base import LayerMethod
-from inflab.run.fit import covariance_bases
+from inflab.run.fit import bases_of, covariance_sums
 from inflab.run.local import Pass
 
 __all__ = ["KFAC"]
@@ -25,7 +25,7 @@ class KFAC(LayerMethod):
     """
 
     def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
-        bases = covariance_bases(run, quantity, positions)
+        bases = bases_of(run, covariance_sums(run, quantity, positions))
         return {
             name: LayerFactors(
                 eigenvalues=torch.outer(basis.gradient_eigenvalues, basis.activation_eigenvalues),

@@ -17,7 +17,7 @@ from inflab.layout import Tokens
 from inflab.plan import query_block
 from inflab.run.local import Pass
 
-__all__ = ["pair_blocks", "query_gradients", "score_pairs", "self_influence", "token_pairs", "token_scores"]
+__all__ = ["pair_blocks", "query_gradients", "score_pairs", "score_rows", "self_influence", "token_pairs", "token_scores"]
 
 
 def query_gradients(
@@ -55,6 +55,41 @@ def query_gradients(
     return ready
 
 
+def score_rows(
+    run: Pass, queries: Mapping[str, Tensor], train: xr.Dataset, positions: np.ndarray, *, by_layer: bool
+) -> np.ndarray:
+    """Influence of some training sequences on the queries: one pass over them for all queries.
+
+    Args:
+        run: the pass.
+        queries: of `query_gradients`.
+        train: the training corpus.
+        positions: which training sequences.
+        by_layer: whether layers are kept apart.
+
+    Returns:
+        `(query, position)`, or `(query, position, layer)`: `grad f^T (G + lambda I)^-1 grad L`, the sign being positive
+        when training on the sequence raises f.
+    """
+    place = {layer.name: row for row, layer in enumerate(run.layers)}
+    n_query = len(next(iter(queries.values())))
+    shape = (n_query, len(positions), len(run.layers)) if by_layer else (n_query, len(positions))
+    scores = np.zeros(shape, dtype=_dtype(run))
+
+    def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
+        columns = np.searchsorted(positions, index)
+        grad_boi = kronecker.example_gradients(tokens.activation, tokens.gradient, tokens.width)
+        # The loss is -log p of the sequence, f is log p of the completion: the gradient of L enters with a minus.
+        value_qb = -(queries[layer.name].flatten(1) @ grad_boi.flatten(1).T).cpu().numpy()
+        if by_layer:
+            scores[:, columns, place[layer.name]] = value_qb
+        else:
+            scores[:, columns] += value_qb
+
+    run.over(train, "loss", add, what="scores", positions=positions)
+    return scores
+
+
 def score_pairs(
     run: Pass,
     curvatures: Mapping[str, Curvature],
@@ -69,50 +104,33 @@ def score_pairs(
     All queries that fit the memory budget share one pass over the training data; each further block costs one more.
 
     Returns:
-        `(query, train)`, or `(query, train, layer)` when `by_layer`: `grad f^T (G + lambda I)^-1 grad L`, the sign
-        being positive when training on the sequence raises f.
+        `(query, train)`, or `(query, train, layer)` when `by_layer`.
     """
-    n_query, n_train = queries.sizes["query"], train.sizes["train"]
-    place = {layer.name: row for row, layer in enumerate(run.layers)}
-    dtype = _dtype(run)
-    scores = np.zeros((n_query, n_train, len(run.layers)) if by_layer else (n_query, n_train), dtype=dtype)
-    for rows in _query_blocks(run, n_query, np.dtype(dtype).itemsize):
+    positions = np.arange(train.sizes["train"])
+    blocks = []
+    for rows in _query_blocks(run, queries.sizes["query"], np.dtype(_dtype(run)).itemsize):
         ready = query_gradients(run, curvatures, queries, rows, rank)
-
-        def add(
-            index: np.ndarray,
-            layer: Layer,
-            tokens: Tokens,
-            ready: dict[str, Tensor] = ready,
-            rows: np.ndarray = rows,
-        ) -> None:
-            grad_boi = kronecker.example_gradients(tokens.activation, tokens.gradient, tokens.width)
-            # The loss is -log p of the sequence, f is log p of the completion: the gradient of L enters with a minus.
-            value_qb = -(ready[layer.name].flatten(1) @ grad_boi.flatten(1).T).cpu().numpy()
-            if by_layer:
-                scores[rows[:, None], index[None], place[layer.name]] = value_qb
-            else:
-                scores[np.ix_(rows, index)] += value_qb
-
-        run.over(train, "loss", add, what="scores")
-    return scores
+        blocks.append(score_rows(run, ready, train, positions, by_layer=by_layer))
+    return np.concatenate(blocks)
 
 
-def self_influence(run: Pass, curvatures: Mapping[str, Curvature], train: xr.Dataset, *, by_layer: bool) -> np.ndarray:
+def self_influence(
+    run: Pass, curvatures: Mapping[str, Curvature], train: xr.Dataset, positions: np.ndarray, *, by_layer: bool
+) -> np.ndarray:
     """Influence of each sequence on its own log-probability: `sum G_rot^2 / (Lambda + lambda)`, never rotated back.
 
     Returns:
-        `(train,)`, or `(train, layer)` when `by_layer`; never negative.
+        `(position,)`, or `(position, layer)` when `by_layer`; never negative.
     """
     place = {layer.name: row for row, layer in enumerate(run.layers)}
-    values = np.zeros((train.sizes["train"], len(run.layers)), dtype=_dtype(run))
+    values = np.zeros((len(positions), len(run.layers)), dtype=_dtype(run))
 
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
         curvature = curvatures[layer.name]
         rotated_boi = curvature.rotated_gradients(tokens.activation, tokens.gradient, tokens.width)
-        values[index, place[layer.name]] = curvature.norm(rotated_boi).cpu().numpy()
+        values[np.searchsorted(positions, index), place[layer.name]] = curvature.norm(rotated_boi).cpu().numpy()
 
-    run.over(train, "loss", add, what="self-influence")
+    run.over(train, "loss", add, what="self-influence", positions=positions)
     return values if by_layer else values.sum(axis=1)
 
 
