@@ -7,7 +7,9 @@ as soon as the backward pass reaches it, and are freed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -15,23 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inflab.errors import LayerError, ModelError, NumericsError, SettingError
+from inflab.device import autocast_dtype, model_device, to_tensor
+from inflab.errors import LayerError, NumericsError, SettingError
 from inflab.layer import Layer
 from inflab.layout import Tokens, lay_out
 from inflab.problem import Problem
 from inflab.tasks import Batch, Draws
 
-__all__ = ["Capture", "Quantity", "Sink", "frozen", "model_device"]
+__all__ = ["Capture", "Quantity", "Sink", "frozen"]
 
 Quantity = Literal["loss", "pseudo_loss", "measurement"]
 Sink = Callable[[Layer, Tokens], None]
-
-DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 
 
 class Capture:
@@ -42,6 +38,7 @@ class Capture:
     Args:
         problem: model and task.
         layers: the layers to watch.
+        shared: layer -> the first layer that reads the same input (`shared_inputs`), checked in every batch.
         dtype: of the pass: None keeps the model's own; a narrower one runs under autocast. Tokens leave in float32,
             or float64 when the model is float64.
 
@@ -49,13 +46,24 @@ class Capture:
         SettingError: when `dtype` is unknown, or wider than the model's.
     """
 
-    def __init__(self, problem: Problem, layers: Sequence[Layer], dtype: str | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        layers: Sequence[Layer],
+        dtype: str | None = None,
+        shared: Mapping[str, str] | None = None,
+    ) -> None:
         self._problem = problem
         self._layers = layers
-        self._autocast = _autocast_dtype(problem.model, dtype)
+        self._autocast = autocast_dtype(problem.model, dtype)
         self._modules = dict(problem.model.named_modules())
         self._inputs: dict[str, list[tuple[Tensor, int]]] = {}
         self._arrived: dict[str, dict[int, Tensor]] = {}
+        self._shared = dict(shared or {})
+        self._waiting = Counter(self._shared.values())
+        self._twins: dict[str, tuple[int, Tokens]] = {}
+        self._mask: tuple[Tensor | None, bool] = None, False
+        self._pending: tuple[Sequence[Any], dict[str, Tensor | bool]] = (), {}
         self._stack: Any = None
         self._deliver: Callable[[Layer], None] | None = None
         floats = [p.dtype for p in problem.model.parameters() if p.is_floating_point()]
@@ -68,8 +76,11 @@ class Capture:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
+        if error[0] is None:
+            self._check_finite()
         self._inputs.clear()
         self._arrived.clear()
+        self._twins.clear()
         self._deliver = None  # it knows the sink, and through it all that a caller holds
 
     def run(
@@ -100,15 +111,18 @@ class Capture:
         task, model = self._problem.task, self._problem.model
         device = model_device(model)
         with torch.inference_mode(False):
-            batch: Batch = {name: _to_tensor(value, device, self._float) for name, value in arrays.items()}
+            batch: Batch = {name: to_tensor(value, device, self._float) for name, value in arrays.items()}
         self._inputs = {layer.name: [] for layer in self._layers}
         self._arrived = {layer.name: {} for layer in self._layers}
-        is_finite: dict[str, Tensor] = {}
+        self._twins = {}
+        mask = task.mask(batch)
+        # Asking a GPU whether anything is masked would wait for it.
+        self._mask = mask, mask is not None and mask.device.type == "cpu" and bool(mask.all())
+        is_finite: dict[str, Tensor | bool] = {}
 
         def deliver(layer: Layer) -> None:
-            tokens = self._tokens(layer, batch, len(ids))
-            activation_ok = torch.isfinite(tokens.activation).all()
-            is_finite[layer.name] = activation_ok & torch.isfinite(tokens.gradient).all()
+            tokens = self._tokens(layer, len(ids))
+            is_finite[layer.name] = _is_finite(tokens.activation) & _is_finite(tokens.gradient)
             with torch.autocast(device.type, enabled=False):  # sums stay in float32 when the pass is narrower
                 sink(layer, tokens)
 
@@ -116,16 +130,18 @@ class Capture:
         with torch.inference_mode(False), torch.enable_grad(), self._passing(device):
             outputs = task.forward(model, batch)
             value_b = _quantity(task, outputs, batch, quantity, Draws(seed, ids))
-            self._check_value(value_b, quantity, ids)
+            self._check_shared()
+            self._check_value(value_b, quantity, ids, is_finite)
             if value_b.requires_grad:
                 value_b.sum().backward()
         for layer in self._layers:
             self._check_reached(layer, quantity)
             if layer.name not in is_finite:  # several uses: complete only now
                 deliver(layer)
-        bad = [name for name, ok in is_finite.items() if not bool(ok)]
-        if bad:
-            raise NumericsError(f"NaN or infinity in activation or gradient of {bad[-1]!r} in the batch of {_ids(ids)}")
+        self._check_finite()
+        self._pending = ids, is_finite
+        if device.type != "cuda":  # on a GPU after the next batch is under way: to look now would be to wait
+            self._check_finite()
         return value_b.detach()
 
     def _on_forward(self, layer: Layer, args: Any, kwargs: Any, output: Any) -> Tensor:
@@ -150,7 +166,7 @@ class Capture:
             assert self._deliver is not None
             self._deliver(layer)
 
-    def _tokens(self, layer: Layer, batch: Batch, n: int) -> Tokens:
+    def _tokens(self, layer: Layer, n: int) -> Tokens:
         uses = []
         for use, grad in sorted(self._arrived[layer.name].items()):
             given, version = self._inputs[layer.name][use]
@@ -160,18 +176,66 @@ class Capture:
                     "(for instance ReLU(inplace=False)), or leave the layer out with layers="
                 )
             uses.append((given.detach(), grad))
-        tokens = lay_out(layer, self._modules[layer.name], uses, self._problem.task.mask(batch), n)
+        leader = self._shared.get(layer.name, layer.name)
+        left, twin = self._twins.pop(leader, (self._waiting[leader], None))
+        mask, is_whole = self._mask
+        tokens = lay_out(layer, self._modules[layer.name], uses, mask, n, is_whole=is_whole, twin=twin)
+        if left > 1:  # kept until the last layer that reads this input has had it
+            self._twins[leader] = left - 1, tokens
         self._inputs[layer.name] = [(_EMPTY, 0)] * len(uses)  # free the activations
         return tokens
 
-    def _check_value(self, value_b: Tensor, quantity: Quantity, ids: Sequence[Any]) -> None:
+    def shared_inputs(self, arrays: dict[str, np.ndarray]) -> dict[str, str]:
+        """Which layers read one and the same input (q, k, v; gate, up): they share A and its eigenbasis.
+
+        Args:
+            arrays: a batch; one example is enough.
+
+        Returns:
+            Layer -> the first layer that reads the same input with the same bias column, for layers used once.
+        """
+        self._inputs = {layer.name: [] for layer in self._layers}
+        device = model_device(self._problem.model)
+        with torch.inference_mode(False), torch.no_grad(), self._passing(device):
+            batch = {name: to_tensor(value, device, self._float) for name, value in arrays.items()}
+            self._problem.task.forward(self._problem.model, batch)
+        first: dict[tuple[int, bool], str] = {}
+        found = {}
+        for layer in self._layers:
+            if len(self._inputs[layer.name]) == 1 and layer.kind in ("Linear", "Conv1D"):
+                key = id(self._inputs[layer.name][0][0]), layer.has_bias
+                found[layer.name] = first.setdefault(key, layer.name)
+        self._inputs.clear()
+        return found
+
+    def _check_shared(self) -> None:
+        for name, leader in self._shared.items():
+            mine, others = self._inputs[name], self._inputs[leader]
+            if name != leader and (len(mine) != 1 or len(others) != 1 or mine[0][0] is not others[0][0]):
+                raise LayerError(
+                    f"{name!r} and {leader!r} read the same input in the first example, and not in this batch; "
+                    "leave one of them out with layers="
+                )
+
+    def _check_finite(self) -> None:
+        ids, flags = self._pending
+        self._pending = (), {}
+        bad = [name for name, ok in flags.items() if not bool(ok)]
+        if bad:
+            raise NumericsError(f"NaN or infinity in activation or gradient of {bad[-1]!r} in the batch of {_ids(ids)}")
+
+    def _check_value(
+        self, value_b: Tensor, quantity: Quantity, ids: Sequence[Any], is_finite: dict[str, Tensor | bool]
+    ) -> None:
         if value_b.shape != (len(ids),):
             raise SettingError(
                 f"{type(self._problem.task).__name__} gave a {quantity} of shape {tuple(value_b.shape)} for "
                 f"{len(ids)} examples; return one number an example, ({len(ids)},)"
             )
         is_bad = ~torch.isfinite(value_b.detach())
-        if bool(is_bad.any()):
+        if is_bad.device.type == "cuda":
+            is_finite[quantity] = ~is_bad.any()
+        elif bool(is_bad.any()):
             for layer in self._layers:
                 if not all(bool(torch.isfinite(given).all()) for given, _ in self._inputs[layer.name]):
                     raise NumericsError(
@@ -234,36 +298,12 @@ def _watching(
                 handle.remove()
 
 
-def model_device(model: nn.Module) -> torch.device:
-    """Where a batch must be: the device of the first weight that is not offloaded."""
-    spread = getattr(model, "hf_device_map", None)
-    execution_device = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
-    if spread and execution_device is not None:
-        return torch.device(execution_device)
-    for value in [*model.parameters(), *model.buffers()]:
-        if not value.is_meta:
-            return value.device
-    raise ModelError("every weight of the model is on the meta device; load its weights first")
-
-
-def _autocast_dtype(model: nn.Module, dtype: str | None) -> torch.dtype | None:
-    if dtype is None:
-        return None
-    if dtype not in DTYPES:
-        raise SettingError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)} or None")
-    wanted = DTYPES[dtype]
-    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    if wanted == own:
-        return None
-    if wanted.itemsize >= own.itemsize:
-        raise SettingError(
-            f"dtype={dtype!r} is not narrower than the model's {own}; convert a copy of the model instead"
-        )
-    if own == torch.float64:  # autocast leaves float64 alone
-        raise SettingError(
-            f"dtype={dtype!r} cannot run a float64 model; convert a copy with copy.deepcopy(model).float()"
-        )
-    return wanted
+def _is_finite(value: Tensor) -> Tensor | bool:
+    """Whether every number is finite; on a GPU a tensor that is not waited for."""
+    if value.device.type != "cpu" or not value.is_floating_point():
+        return torch.isfinite(value).all()
+    # A sum is finite only if every number is, and takes a fifth of the time; it may overflow, hence the second look.
+    return math.isfinite(float(value.sum())) or bool(torch.isfinite(value).all())
 
 
 def _quantity(task: Any, outputs: Tensor, batch: Batch, quantity: Quantity, draws: Draws) -> Tensor:
@@ -274,13 +314,6 @@ def _quantity(task: Any, outputs: Tensor, batch: Batch, quantity: Quantity, draw
         batch = task.sample(outputs, batch, draws)
     value = task.loss(outputs, batch)
     return value
-
-
-def _to_tensor(value: np.ndarray, device: torch.device, floats: torch.dtype) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(value)).to(device)
-    if tensor.is_floating_point():
-        return tensor.to(floats)
-    return tensor if tensor.dtype == torch.bool else tensor.long()
 
 
 def _ids(ids: Sequence[Any]) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from inflab.kronecker import Curvature
     from inflab.layer import Layer
 
-__all__ = ["LayerFactors", "curvatures", "layer_node", "layer_of", "with_damping"]
+__all__ = ["LayerFactors", "curvatures", "layer_node", "layer_of", "shared_with", "with_damping"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class LayerFactors:
         activation_eigenvalues: `(i,)`, or None; likewise `gradient_eigenvalues (o,)`.
         tokens: number of tokens averaged over.
         examples: number of examples averaged over.
+        shares_input_with: the first layer that reads the same input, or "" for the layer itself.
     """
 
     eigenvalues: Tensor | None = None
@@ -44,6 +45,7 @@ class LayerFactors:
     gradient_eigenvalues: Tensor | None = None
     tokens: int = 0
     examples: int = 0
+    shares_input_with: str = ""
 
 
 _VARIABLES = {
@@ -100,6 +102,7 @@ def layer_node(layer: Layer, found: LayerFactors) -> xr.Dataset:
             "parameters": layer.parameters,
             "tokens": found.tokens,
             "examples": found.examples,
+            "shares_input_with": found.shares_input_with or layer.name,
             "basis": "standard" if found.gradient_eigenvectors is None else "eigen",
         },
     )
@@ -157,10 +160,11 @@ def curvatures(factors: xr.DataTree, layers: Sequence[Layer], model: nn.Module) 
     """Each layer's curvature as tensors beside the layer's own weights; on the CPU they share the arrays' memory."""
     import torch
 
-    from inflab.capture import model_device
+    from inflab.device import model_device
     from inflab.kronecker import Curvature
+    from inflab.products import in_rows
 
-    found = {}
+    found: dict[str, Curvature] = {}
     for layer in layers:
         node = factors[layer.name]
         weight: Any = model.get_submodule(layer.name).weight
@@ -170,12 +174,22 @@ def curvatures(factors: xr.DataTree, layers: Sequence[Layer], model: nn.Module) 
             if name not in node:
                 return None
             value = node[name].to_numpy()
-            return torch.from_numpy(value if value.flags.writeable else value.copy()).to(device)
+            there = torch.from_numpy(value if value.flags.writeable else value.copy()).to(device)
+            return in_rows(there) if name.endswith("eigenvectors") else there
 
+        leader = shared_with(node, layer.name)  # one tensor for all layers that share an input: rotated once
+        basis = found[leader].activation_basis if leader in found else tensor("activation_eigenvectors")
         found[layer.name] = Curvature(
             gradient_basis=tensor("gradient_eigenvectors"),
-            activation_basis=tensor("activation_eigenvectors"),
+            activation_basis=basis,
             eigenvalues=tensor("eigenvalues"),
             damping=float(node.attrs["damping"]),
+            gradient_eigenvalues=tensor("gradient_eigenvalues"),
+            activation_eigenvalues=tensor("activation_eigenvalues"),
         )
     return found
+
+
+def shared_with(node: xr.DataTree, name: str) -> str:
+    """The layer whose activations, and so their covariance and eigenbasis, are those of this layer: often itself."""
+    return str(node.attrs.get("shares_input_with", name))

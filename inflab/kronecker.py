@@ -9,39 +9,41 @@ A basis of None is the standard basis. An integer activation `(b, t)` is a one-h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from inflab.products import add_gram, add_squares, aligned, chunks, product
+
 __all__ = [
     "Curvature",
+    "Rotated",
+    "add_second_moment",
     "eigenbasis",
     "example_gradients",
     "pair_influence",
     "rotate",
-    "rotated_gradients",
-    "second_moment",
+    "rotated",
+    "rotates_tokens",
     "token_influence",
-    "truncate",
 ]
 
 
-def second_moment(value: Tensor, is_text_bt: Tensor, width: int) -> Tensor:
-    """Sum over tokens of the outer product with itself.
+def add_second_moment(total: Tensor, value: Tensor, is_text_bt: Tensor) -> None:
+    """Add the sum over tokens of the outer product of a row with itself.
 
     Args:
+        total: `(width, width)`, whose upper blocks are added to (`inflab.products.mirror` completes it); or `(width,)`
+            for one-hot rows, whose off-diagonal is zero.
         value: `(b, t, width)`, zero where not text; or int64 `(b, t)` of one-hot indices.
         is_text_bt: bool; which tokens count.
-        width: length of a row.
-
-    Returns:
-        `(width, width)`, or its diagonal `(width,)` for one-hot rows, whose off-diagonal is zero.
     """
-    if not value.is_floating_point():
-        return torch.bincount(value[is_text_bt], minlength=width)
-    flat_ti = value.reshape(-1, width)
-    return flat_ti.T @ flat_ti
+    if value.is_floating_point():
+        add_gram(total, value.reshape(-1, value.shape[-1]))
+    else:
+        total += torch.bincount(value[is_text_bt], minlength=len(total))
 
 
 def eigenbasis(moment: Tensor, blocks: int = 1) -> tuple[Tensor | None, Tensor]:
@@ -57,7 +59,7 @@ def eigenbasis(moment: Tensor, blocks: int = 1) -> tuple[Tensor | None, Tensor]:
     """
     if moment.ndim == 1:
         return None, moment
-    vectors = torch.zeros_like(moment)
+    vectors = aligned(moment, *moment.shape).zero_()
     values = moment.new_zeros(len(moment))
     for place in torch.arange(len(moment), device=moment.device).tensor_split(blocks):
         block = moment[place[:, None], place].double()
@@ -84,31 +86,103 @@ def rotate(value_boi: Tensor, gradient_basis: Tensor | None, activation_basis: T
     return value_boi if activation_basis is None else value_boi @ activation_basis
 
 
-def rotated_gradients(
-    activation: Tensor, gradient_bto: Tensor, width: int, gradient_basis: Tensor | None, activation_basis: Tensor | None
-) -> Tensor:
-    """Gradient of each example in the eigenbasis, `Q_S^T G Q_A`, by the route of fewer multiplications.
+@dataclass(frozen=True)
+class Rotated:
+    """One batch of one layer with each side rotated by the cheaper way, before gradients are formed.
 
-    Rotating t tokens first takes `t (i^2 + o^2)` of them, rotating the formed gradient `i o (i + o)`; forming it takes
-    `t i o` either way (METHOD section 4). Short texts in wide layers gain most.
+    A side is rotated token by token, `t d^2` multiplications, or after the gradient is formed, `i o d`: short texts in
+    wide layers gain most by the first (METHOD section 4). Both sides are chosen alone. One token an example needs no
+    gradient at all.
+
+    Attributes:
+        activation: `(b, t, i)`, or int64 `(b, t)` of one-hot indices.
+        gradient: `(b, t, o)`.
+        width: i.
+        left: `(o, o)` still to be applied to formed gradients, or None.
+        right: `(i, i)`, likewise.
+    """
+
+    activation: Tensor
+    gradient: Tensor
+    width: int
+    left: Tensor | None
+    right: Tensor | None
+
+    @property
+    def is_one_token(self) -> bool:
+        """Whether each gradient is a single outer product."""
+        rotated = self.left is None and self.right is None
+        return rotated and self.gradient.shape[1] == 1 and self.activation.is_floating_point()
+
+    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+        """Gradients `(b, o, i)` in the eigenbasis, some examples at a time.
+
+        Yields:
+            Which examples, and their gradients.
+        """
+        n, _, outputs = self.gradient.shape
+        for part in chunks(n, outputs * self.width * self.gradient.element_size()):
+            formed = example_gradients(self.activation[part], self.gradient[part], self.width)
+            yield part, rotate(formed, self.left, self.right)
+
+    def add_squares(self, total_oi: Tensor) -> None:
+        """Add the sum over examples of each squared entry (GB23 eq. 20)."""
+        if self.is_one_token:
+            total_oi.addmm_(self.gradient[:, 0].square().T, self.activation[:, 0].square())
+            return
+        for _, grad_boi in self.parts():
+            add_squares(total_oi, grad_boi)
+
+    def norms(self, weight_oi: Tensor | None) -> Tensor:
+        """Sum of `weight * entry ** 2` of each example, `(b,)`; a weight of None is one."""
+        if self.is_one_token:
+            g_bo, a_bi = self.gradient[:, 0].square(), self.activation[:, 0].square()
+            if weight_oi is None:
+                return g_bo.sum(1) * a_bi.sum(1)
+            return ((g_bo @ weight_oi) * a_bi).sum(1)
+        found = self.gradient.new_empty(len(self.gradient))
+        for part, grad_boi in self.parts():
+            square = grad_boi.square().flatten(1)
+            found[part] = square.sum(1) if weight_oi is None else square @ weight_oi.flatten()
+        return found
+
+
+def rotated(
+    activation: Tensor,
+    gradient_bto: Tensor,
+    width: int,
+    gradient_basis: Tensor | None,
+    activation_basis: Tensor | None,
+    memo: dict[int, Tensor] | None = None,
+) -> Rotated:
+    """Rotate each side of a batch into its basis, tokens first where that is cheaper.
 
     Args:
         activation: `(b, t, i)`, or int64 `(b, t)` of one-hot indices.
         gradient_bto: `(b, t, o)`.
         width: i.
-        gradient_basis: `(o, o)`, or None.
-        activation_basis: `(i, i)`, or None.
+        gradient_basis: `Q_S (o, o)`, or None.
+        activation_basis: `Q_A (i, i)`, or None.
+        memo: rotated activations by the id of their basis, shared by layers that read the same input.
 
     Returns:
-        `(b, o, i)`.
+        A `Rotated`.
     """
     tokens, outputs = gradient_bto.shape[1:]
-    can_rotate = activation.is_floating_point() or activation_basis is None
-    if can_rotate and tokens * (width**2 + outputs**2) <= width * outputs * (width + outputs):
-        g_bto = gradient_bto if gradient_basis is None else gradient_bto @ gradient_basis
-        a = activation if activation_basis is None else activation @ activation_basis
-        return example_gradients(a, g_bto, width)
-    return rotate(example_gradients(activation, gradient_bto, width), gradient_basis, activation_basis)
+    left, right = gradient_basis, activation_basis
+    if left is not None and rotates_tokens(tokens, width):
+        gradient_bto, left = product(gradient_bto, left), None
+    if right is not None and activation.is_floating_point() and rotates_tokens(tokens, outputs):
+        memo = {} if memo is None else memo
+        if id(right) not in memo:
+            memo[id(right)] = product(activation, right)
+        activation, right = memo[id(right)], None
+    return Rotated(activation, gradient_bto, width, left, right)
+
+
+def rotates_tokens(tokens: int, other: int) -> bool:
+    """Whether a side of length d is rotated token by token: `t d^2` multiplications, against `d^2 other` of G."""
+    return tokens <= other
 
 
 def token_influence(matrix_boi: Tensor, activation: Tensor, gradient_bto: Tensor) -> Tensor:
@@ -128,15 +202,6 @@ def token_influence(matrix_boi: Tensor, activation: Tensor, gradient_bto: Tensor
     return (gradient_bto * matrix_boi.gather(2, index).transpose(1, 2)).sum(-1)
 
 
-def truncate(value_qoi: Tensor, rank: int) -> Tensor:
-    """Best approximation of each matrix by one of the given rank: truncated SVD (GB23 section 3.2.2)."""
-    if rank >= min(value_qoi.shape[1:]):
-        return value_qoi
-    left, size, right = torch.linalg.svd(value_qoi, full_matrices=False)
-    cut: Tensor = (left[..., :rank] * size[:, None, :rank]) @ right[:, :rank]
-    return cut
-
-
 @dataclass(frozen=True)
 class Curvature:
     """Approximate curvature of one layer, ready to be inverted.
@@ -146,32 +211,49 @@ class Curvature:
         activation_basis: `Q_A (i, i)`, or None.
         eigenvalues: `Lambda (o, i)` in that basis, or None for the identity matrix.
         damping: the absolute lambda that is added to every eigenvalue.
+        gradient_eigenvalues: `L_S (o,)`, or None where it is not known.
+        activation_eigenvalues: `L_A (i,)`, likewise.
     """
 
     gradient_basis: Tensor | None
     activation_basis: Tensor | None
     eigenvalues: Tensor | None
     damping: float
+    gradient_eigenvalues: Tensor | None = None
+    activation_eigenvalues: Tensor | None = None
 
     def precondition(self, value_boi: Tensor) -> Tensor:
         """`(G + lambda I)^-1 V` of each matrix in the batch (GB23 eq. 21)."""
         return self.restore(rotate(value_boi, self.gradient_basis, self.activation_basis))
 
+    def rotated(
+        self, activation: Tensor, gradient_bto: Tensor, width: int, memo: dict[int, Tensor] | None = None
+    ) -> Rotated:
+        """A batch with both sides on the way to this curvature's eigenbasis."""
+        return rotated(activation, gradient_bto, width, self.gradient_basis, self.activation_basis, memo)
+
     def rotated_gradients(self, activation: Tensor, gradient_bto: Tensor, width: int) -> Tensor:
         """Gradient of each example in this curvature's eigenbasis, `(b, o, i)`."""
-        return rotated_gradients(activation, gradient_bto, width, self.gradient_basis, self.activation_basis)
+        ready = self.rotated(activation, gradient_bto, width)
+        return torch.cat([grad_boi for _, grad_boi in ready.parts()])
+
+    def divide(self, rotated_boi: Tensor) -> Tensor:
+        """`(Lambda + lambda)^-1` times each matrix in the eigenbasis; in place."""
+        return rotated_boi if self.eigenvalues is None else rotated_boi.div_(self.eigenvalues + self.damping)
 
     def restore(self, rotated_boi: Tensor) -> Tensor:
         """Divide by `Lambda + lambda` in the eigenbasis and rotate back: `(G + lambda I)^-1 V` from `Q_S^T V Q_A`."""
         back = None if self.activation_basis is None else self.activation_basis.T
-        scaled_boi = rotated_boi if self.eigenvalues is None else rotated_boi / (self.eigenvalues + self.damping)
-        return rotate(scaled_boi, None if self.gradient_basis is None else self.gradient_basis.T, back)
+        left = None if self.gradient_basis is None else self.gradient_basis.T
+        return rotate(self.divide(rotated_boi.clone()), left, back)
+
+    def weights(self) -> Tensor | None:
+        """`1 / (Lambda + lambda) (o, i)`, or None for the identity."""
+        return None if self.eigenvalues is None else 1 / (self.eigenvalues + self.damping)
 
     def norm(self, rotated_boi: Tensor) -> Tensor:
-        """`V^T (G + lambda I)^-1 V` from `Q_S^T V Q_A` of each matrix, `(b,)`: self-influence, never rotated back."""
-        if self.eigenvalues is None:
-            return rotated_boi.square().sum((1, 2))
-        return (rotated_boi.square() / (self.eigenvalues + self.damping)).sum((1, 2))
+        """`V^T (G + lambda I)^-1 V` from `Q_S^T V Q_A` of each matrix, `(b,)`."""
+        return self.divide(rotated_boi.square()).sum((1, 2))
 
     def is_singular(self) -> bool:
         """Whether the inverse does not exist: no damping, and an eigenvalue that is zero up to rounding."""

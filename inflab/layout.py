@@ -5,7 +5,7 @@ Positions that are not text are set to zero by selection (they may hold NaN), in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from inflab.errors import LayerError
 from inflab.layer import Layer
+from inflab.products import aligned
 
 __all__ = ["Tokens", "lay_out"]
 
@@ -28,16 +29,25 @@ class Tokens:
         gradient: `(example, token, gradient)`: derivative of the summed objective at the layer's output.
         is_text: `(example, token)` bool; both others are zero (index 0, gradient zero) where it is False.
         width: length of an activation row.
+        memo: what was computed from the activation, by the id of the basis; layers that read one input share it.
     """
 
     activation: Tensor
     gradient: Tensor
     is_text: Tensor
     width: int
+    memo: dict[int, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
 
 def lay_out(
-    layer: Layer, module: nn.Module, uses: list[tuple[Tensor, Tensor]], is_text: Tensor | None, n: int
+    layer: Layer,
+    module: nn.Module,
+    uses: list[tuple[Tensor, Tensor]],
+    is_text: Tensor | None,
+    n: int,
+    *,
+    is_whole: bool = False,
+    twin: Tokens | None = None,
 ) -> Tokens:
     """Lay out all uses of one layer in one pass.
 
@@ -47,6 +57,8 @@ def lay_out(
         uses: (input, gradient at the output) of each use in the forward pass.
         is_text: `(example, token)` bool, or None where every position counts.
         n: number of examples.
+        is_whole: whether every position is text, so that nothing has to be selected.
+        twin: the tokens of another layer that read the same input, with the same bias column: its activation is taken.
 
     Returns:
         Its `Tokens`, in float32, or float64 when the pass ran in float64.
@@ -54,7 +66,7 @@ def lay_out(
     Raises:
         LayerError: when the leading axis is not the batch, or the positions are not the text's.
     """
-    parts = [_one_use(layer, module, a, g, is_text, n) for a, g in uses]
+    parts = [_one_use(layer, module, a, g, is_text, n, is_whole, twin) for a, g in uses]
     if len(parts) == 1:
         return parts[0]
     return Tokens(
@@ -65,7 +77,16 @@ def lay_out(
     )
 
 
-def _one_use(layer: Layer, module: Any, a: Tensor, g: Tensor, is_text: Tensor | None, n: int) -> Tokens:
+def _one_use(
+    layer: Layer,
+    module: Any,
+    a: Tensor,
+    g: Tensor,
+    is_text: Tensor | None,
+    n: int,
+    is_whole: bool,
+    twin: Tokens | None,
+) -> Tokens:
     if g.shape[0] != n or a.shape[0] != n:
         raise LayerError(
             f"{layer.name!r} ran on leading axes {a.shape[0]} (input) and {g.shape[0]} (output), the batch has {n} "
@@ -86,11 +107,26 @@ def _one_use(layer: Layer, module: Any, a: Tensor, g: Tensor, is_text: Tensor | 
             is_text_bt,
             layer.width,
         )
+    is_whole = is_whole or is_text is None
+    if not is_whole:
+        g_bto = g_bto.masked_fill(~is_text_bt.unsqueeze(-1), 0)
+    if twin is not None:
+        return Tokens(twin.activation, g_bto, is_text_bt, layer.width, twin.memo)
     a_bti = a.reshape(n, -1, layer.inputs).to(g.dtype)
     if layer.has_bias:
-        a_bti = torch.cat([a_bti, a_bti.new_ones(*a_bti.shape[:2], 1)], dim=-1)
-    is_padding = ~is_text_bt.unsqueeze(-1)
-    return Tokens(a_bti.masked_fill(is_padding, 0), g_bto.masked_fill(is_padding, 0), is_text_bt, layer.width)
+        a_bti = _with_bias(a_bti)
+    if not is_whole:
+        a_bti = a_bti.masked_fill(~is_text_bt.unsqueeze(-1), 0)
+    return Tokens(a_bti, g_bto, is_text_bt, layer.width)
+
+
+def _with_bias(a: Tensor) -> Tensor:
+    """`a_bar = (a; 1)`, in aligned rows."""
+    width = a.shape[-1]
+    a_bar = aligned(a, *a.shape[:-1], width + 1)
+    a_bar[..., :width] = a
+    a_bar[..., width] = 1
+    return a_bar
 
 
 def _positions(layer: Layer, is_text: Tensor | None, g_bto: Tensor) -> Tensor:
@@ -122,7 +158,7 @@ def _conv2d(layer: Layer, module: nn.Conv2d, a: Tensor, g: Tensor) -> Tokens:
     patches = F.unfold(a, module.kernel_size, dilation=module.dilation, stride=module.stride)  # (n, C*kh*kw, position)
     a_bgpi = patches.reshape(n, groups, layer.inputs, -1).transpose(2, 3)
     if layer.has_bias:
-        a_bgpi = torch.cat([a_bgpi, a_bgpi.new_ones(*a_bgpi.shape[:3], 1)], dim=-1)
+        a_bgpi = _with_bias(a_bgpi)
     g_bpo = g.flatten(2).transpose(1, 2)
     own_go = torch.eye(groups, dtype=g.dtype, device=g.device).repeat_interleave(layer.outputs // groups, dim=1)
     g_bgpo = g_bpo.unsqueeze(1) * own_go[:, None, :] if groups > 1 else g_bpo.unsqueeze(1)

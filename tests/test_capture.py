@@ -17,6 +17,7 @@ from inflab.capture import Capture
 from inflab.corpus import batch
 from inflab.errors import LayerError, ModelError, NumericsError, SettingError
 from inflab.layer import select_layers
+from inflab.run.local import Pass
 from tests import tiny
 
 # Forward-mode differentiation loads rules that torch still compiles with torch.jit.
@@ -83,12 +84,65 @@ class Interrupted(CausalLM):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), torch.OutOfMemoryError("full"), ValueError("mine")], ids=repr)
 @pytest.mark.parametrize("where", ["forward", "loss"])
+@pytest.mark.filterwarnings("ignore:out of memory")
 def test_a_task_that_fails_leaves_the_model_as_it_was(error: BaseException, where: str) -> None:
     model, task = used(), Interrupted()
     object.__setattr__(task, "error", error)
     object.__setattr__(task, "where", where)
     with tiny.untouched(model), pytest.raises(type(error)):
         tiny.fit(Problem(model, task, tiny.corpus()))
+
+
+class Crowded(CausalLM):
+    """Has room for two examples."""
+
+    def loss(self, outputs: Any, batch: Any) -> Tensor:
+        if len(outputs) > 2:
+            raise torch.OutOfMemoryError("full")
+        return super().loss(outputs, batch)
+
+
+def test_a_batch_that_does_not_fit_is_halved_with_a_warning() -> None:
+    problem = Problem(tiny.gpt2(), Crowded(), tiny.corpus())
+    with tiny.untouched(problem.model), pytest.warns(UserWarning, match=r"batch of \d examples; going on with \d"):
+        found = tiny.scores(problem, tiny.queries())
+    tiny.agree(found, tiny.scored()["influence"], 1e-5)
+
+
+@pytest.mark.parametrize("at", ["transformer.h.1.mlp.c_proj", "transformer.h.0.mlp.c_proj", "transformer.h.0.mlp.c_fc"])
+def test_a_layer_that_had_its_tokens_does_not_get_them_twice(at: str) -> None:
+    """Memory runs out in the middle of a backward pass; layers behind it were delivered already."""
+    problem = tiny.language_problem()
+    chosen = select_layers(problem.model)
+    seen: dict[str, list[int]] = {layer.name: [] for layer in chosen}
+
+    def sink(index: np.ndarray, layer: Any, tokens: Any) -> None:
+        if layer.name == at and len(index) > 2:
+            raise torch.OutOfMemoryError("full")
+        seen[layer.name] += index.tolist()
+
+    with pytest.warns(UserWarning, match="out of memory"):
+        Pass(problem, chosen, progress=False).over(problem.corpus, "loss", sink, what="test")
+    assert all(sorted(rows) == list(range(6)) for rows in seen.values())
+
+
+def test_texts_of_like_length_go_together_and_every_one_once() -> None:
+    texts = [tiny.TEXTS[i % 6] * (1 + i % 3) for i in range(12)]
+    problem = tiny.language_problem(train=tiny.corpus(texts))
+    chosen = select_layers(problem.model)
+    batches: list[np.ndarray] = []
+    columns: list[int] = []
+
+    def sink(index: np.ndarray, layer: Any, tokens: Any) -> None:
+        if layer is chosen[0]:
+            batches.append(index)
+            columns.append(tokens.activation.shape[1] * len(index))
+
+    Pass(problem, chosen, batch_size=3, progress=False).over(problem.corpus, "loss", sink, what="test")
+    assert sorted(np.concatenate(batches).tolist()) == list(range(12))
+    lengths = problem.corpus["is_text"].to_numpy().sum(1)
+    in_order = sum(3 * int(lengths[start : start + 3].max()) for start in range(0, 12, 3))
+    assert lengths.sum() <= sum(columns) < in_order
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, NumericsError])
@@ -434,7 +488,7 @@ def _overflowing() -> Any:
 
 def test_an_activation_that_is_not_finite_names_layer_and_batch() -> None:
     model = _overflowing()
-    with tiny.untouched(model), pytest.raises(NumericsError, match=r"'transformer.h.1.mlp.c_proj'.*batch of 0 to 3"):
+    with tiny.untouched(model), pytest.raises(NumericsError, match=r"'transformer.h.1.mlp.c_proj'.*batch of 0 to 5"):
         tiny.fit(tiny.language_problem(model), batch_size=4)
 
 

@@ -6,7 +6,8 @@ import dataclasses
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -18,7 +19,10 @@ from inflab.factors import LayerFactors
 from inflab.influence import Influence
 from inflab.layer import Layer, LayerPattern, select_layers
 from inflab.problem import Problem
+from inflab.run.asking import identity
+from inflab.run.fitting import Fitting, bytes_of_fit
 from inflab.run.local import Pass
+from inflab.run.work import working
 from inflab.schema import root_attrs
 
 __all__ = ["LayerMethod"]
@@ -57,8 +61,11 @@ class LayerMethod(ABC):
         self,
         problem: Problem,
         *,
+        store: str | Path | None = None,
+        client: Any = None,
         memory: int | str | None = None,
         batch_size: int | None = None,
+        shard_size: int | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> Influence:
@@ -66,19 +73,26 @@ class LayerMethod(ABC):
 
         Args:
             problem: model, task and corpus.
-            memory: budget such as "3GB"; half of what is free when None.
+            store: where to keep what is finished, so that a run that was broken off goes on when it is called again.
+                At the end it is what `Influence.save` writes.
+            client: a `dask.distributed.Client` whose workers do the passes.
+            memory: budget of each worker, such as "3GB"; half of what is free when None.
             batch_size: examples in one pass; from the budget when None. Results do not depend on it.
+            shard_size: examples that are done and kept together, with `store` or `client`; from the corpus when None.
             seed: of the pseudo-labels and of `max_examples`.
             progress: whether to show progress bars.
 
         Returns:
-            An `Influence`, ready to be asked.
+            An `Influence`, ready to be asked. With `store` or `client`, its attrs `shards_computed` and
+            `shards_resumed` say what was done now and what was there.
 
         Raises:
             LayerError: no layer matched, or one cannot be covered; named.
             ModelError: the model is in `train()` mode with dropout.
             NumericsError: NaN or infinity anywhere, or a singular layer without damping; named.
             SettingError: a setting outside its domain.
+            StoreError: the store holds something else, is being written by another process, or cannot be written.
+            MissingDependencyError: `client` is given and dask.distributed is not installed.
         """
         if not isinstance(problem, Problem):
             raise SettingError(f"problem is a {type(problem).__name__}; expected an inflab.Problem")
@@ -92,24 +106,31 @@ class LayerMethod(ABC):
         if self.max_examples is not None and self.max_examples < n:
             positions = np.sort(np.random.default_rng(seed).choice(n, self.max_examples, replace=False))
         quantity: Quantity = "pseudo_loss" if self.fisher == "true" else "loss"
-        found = self._factors(run, quantity, positions)
-        nodes = {layer.name: factors.layer_node(layer, found[layer.name]) for layer in layers}
-        nodes = factors.with_damping(nodes, self.damping, self.damping_kind)
-        root = xr.Dataset(
-            attrs=root_attrs(
-                "factors",
-                method=type(self).__name__,
-                settings=self.settings(layers),
-                model_fingerprint=problem.model_fingerprint(),
-                corpus_fingerprint=problem.corpus_fingerprint(),
-                n_train=n,
-                seed=seed,
-            )
-        )
-        tree = xr.DataTree.from_dict({
-            "/": root,
-            **{f"/factors/{name}": node for name, node in nodes.items()},
-        })
+        attrs = {"method": type(self).__name__, "settings": self.settings(layers), "seed": seed}
+        tokens = problem.corpus.sizes.get("token", 1)
+        with working(
+            run, positions, tokens, store=store, client=client, shard_size=shard_size,
+            identity=lambda: identity("fit", problem, attrs), n_bytes=bytes_of_fit(run, len(positions)),
+        ) as work:  # fmt: skip
+            if work.ledger is not None and work.ledger.is_finished:
+                tree = work.reopened()
+            else:
+                fitting = Fitting(work, quantity)
+                found = self._factors(fitting)
+                nodes = {layer.name: factors.layer_node(layer, found[layer.name]) for layer in layers}
+                nodes = factors.with_damping(nodes, self.damping, self.damping_kind)
+                attrs |= {
+                    "model_fingerprint": problem.model_fingerprint(),
+                    "corpus_fingerprint": problem.corpus_fingerprint(),
+                    "n_train": n,
+                }
+                root = xr.Dataset(attrs=root_attrs("factors", **attrs))
+                tree = xr.DataTree.from_dict({
+                    "/": root,
+                    **{f"/factors/{name}": node for name, node in nodes.items()},
+                })
+                tree = fitting.finish(tree)
+            tree.attrs |= work.attrs()
         return Influence(tree, problem)
 
     def settings(self, layers: list[Layer]) -> str:
@@ -122,5 +143,5 @@ class LayerMethod(ABC):
         return json.dumps(values)
 
     @abstractmethod
-    def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
-        """The factors of every layer, from passes over the training examples at `positions`."""
+    def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:
+        """The factors of every layer, from the steps of a fit."""

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from inflab.capture import Quantity
 from inflab.factors import LayerFactors
 from inflab.methods.base import LayerMethod
-from inflab.run.fit import square_sums
-from inflab.run.local import Pass
+from inflab.run.fitting import Fitting
 
 __all__ = ["Diagonal"]
 
@@ -19,10 +15,9 @@ __all__ = ["Diagonal"]
 class Diagonal(LayerMethod):
     """`diag(E[G^2])`: parameters taken as independent."""
 
-    def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
-        squares = square_sums(run, quantity, positions, None)
-        n = len(positions)
+    def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:
+        squares, n = fitting.squares(None), fitting.examples
         return {
             layer.name: LayerFactors(eigenvalues=squares[f"{layer.name}/squares"] / n, examples=n)
-            for layer in run.layers
+            for layer in fitting.run.layers
         }

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from inflab.capture import Quantity
 from inflab.errors import check_count
 from inflab.factors import LayerFactors
 from inflab.methods.base import LayerMethod
-from inflab.run.fit import bases_of, covariance_sums, square_sums
-from inflab.run.local import Pass
+from inflab.run.fitting import Fitting
 
 __all__ = ["EKFAC"]
 
@@ -33,18 +29,19 @@ class EKFAC(LayerMethod):
         super().__post_init__()
         check_count("blocks", self.blocks)
 
-    def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
-        bases = bases_of(run, covariance_sums(run, quantity, positions), self.blocks)
-        squares = square_sums(run, quantity, positions, bases)
+    def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:
+        bases = fitting.bases(self.blocks, keep=True)
+        squares = fitting.squares(bases)
         return {
             name: LayerFactors(
-                eigenvalues=squares[f"{name}/squares"] / len(positions),
+                eigenvalues=squares[f"{name}/squares"] / fitting.examples,
                 activation_eigenvectors=basis.activation,
                 activation_eigenvalues=basis.activation_eigenvalues,
                 gradient_eigenvectors=basis.gradient,
                 gradient_eigenvalues=basis.gradient_eigenvalues,
                 tokens=basis.tokens,
-                examples=len(positions),
+                examples=fitting.examples,
+                shares_input_with=fitting.run.shared.get(name, name),
             )
             for name, basis in bases.items()
         }

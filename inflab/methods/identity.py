@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from inflab.capture import Quantity
 from inflab.factors import LayerFactors
 from inflab.methods.base import LayerMethod
-from inflab.run.local import Pass
+from inflab.run.fitting import Fitting
 
 __all__ = ["Identity"]
 
@@ -18,5 +15,5 @@ __all__ = ["Identity"]
 class Identity(LayerMethod):
     """Gradient dot product, the baseline of GB23 section 5.1. Fitting runs no pass; damping has no effect."""
 
-    def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
-        return {layer.name: LayerFactors() for layer in run.layers}
+    def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:
+        return {layer.name: LayerFactors() for layer in fitting.run.layers}

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from inflab.capture import Quantity
 from inflab.factors import LayerFactors
 from inflab.methods.base import LayerMethod
-from inflab.run.fit import bases_of, covariance_sums
-from inflab.run.local import Pass
+from inflab.run.fitting import Fitting
 
 __all__ = ["KFAC"]
 
@@ -24,8 +21,8 @@ class KFAC(LayerMethod):
     and each group of a grouped convolution counts as a token of its own. Relative damping is not affected.
     """
 
-    def _factors(self, run: Pass, quantity: Quantity, positions: np.ndarray) -> dict[str, LayerFactors]:
-        bases = bases_of(run, covariance_sums(run, quantity, positions))
+    def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:
+        bases = fitting.bases()
         return {
             name: LayerFactors(
                 eigenvalues=torch.outer(basis.gradient_eigenvalues, basis.activation_eigenvalues),
@@ -34,7 +31,8 @@ class KFAC(LayerMethod):
                 gradient_eigenvectors=basis.gradient,
                 gradient_eigenvalues=basis.gradient_eigenvalues,
                 tokens=basis.tokens,
-                examples=len(positions),
+                examples=fitting.examples,
+                shares_input_with=fitting.run.shared.get(name, name),
             )
             for name, basis in bases.items()
         }

@@ -1,4 +1,4 @@
-"""Fitting passes: covariances, then corrected eigenvalues (METHOD section 3)."""
+"""Fitting passes: covariances, their eigenbases, then corrected eigenvalues (METHOD section 3)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from tqdm.auto import tqdm
 
 from inflab import kronecker
 from inflab.capture import Quantity
+from inflab.device import model_device
 from inflab.layer import Layer
 from inflab.layout import Tokens
+from inflab.products import aligned, mirror
+from inflab.run.kept import Kept
 from inflab.run.local import Pass
 
 __all__ = ["Basis", "Sums", "bases_of", "covariance_sums", "square_sums"]
@@ -41,30 +44,37 @@ class Basis:
 Sums = dict[str, Tensor]
 
 
-def covariance_sums(run: Pass, quantity: Quantity, positions: np.ndarray) -> Sums:
+def covariance_sums(run: Pass, quantity: Quantity, positions: np.ndarray, kept: Kept | None = None) -> Sums:
     """Sums over tokens of `a_bar a_bar^T` and `Ds Ds^T`, and the number of tokens of text (GB23 eq. 16).
 
     Args:
-        run: the pass.
+        run: the pass. Layers that share an input share their first sum, under the name of the first of them.
         quantity: "pseudo_loss" (true Fisher) or "loss" (empirical).
         positions: which training examples.
+        kept: keeps tokens for `square_sums`, or None.
 
     Returns:
-        For each layer `{name}/activation (i, i)` (or its diagonal `(i,)`), `{name}/gradient (o, o)` and
-        `{name}/tokens ()` int64.
+        For each layer `{name}/gradient (o, o)` and `{name}/tokens ()` int64, and for the first of those that share an
+        input `{name}/activation (i, i)`, or its diagonal `(i,)`.
     """
     sums: Sums = {}
 
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
-        a = kronecker.second_moment(tokens.activation, tokens.is_text, tokens.width)
-        s = kronecker.second_moment(tokens.gradient, tokens.is_text, layer.outputs)
-        found = {"activation": a, "gradient": s, "tokens": tokens.is_text.sum()}
-        for what, value in found.items():
-            key = f"{layer.name}/{what}"
-            sums[key] = sums[key] + value if key in sums else value
+        parts = {"gradient": tokens.gradient}
+        if run.shared.get(layer.name, layer.name) == layer.name:
+            parts["activation"] = tokens.activation
+        for side, value in parts.items():
+            key = f"{layer.name}/{side}"
+            if key not in sums:
+                sums[key] = _zeros(value, tokens.width)
+            kronecker.add_second_moment(sums[key], value, tokens.is_text)
+        key = f"{layer.name}/tokens"
+        sums[key] = sums.get(key, 0) + tokens.is_text.sum()
+        if kept is not None:
+            kept.offer(index, layer, tokens)
 
     run.over(run.problem.corpus, quantity, add, what="covariances", positions=positions)
-    return sums
+    return {key: mirror(value) if value.ndim == 2 else value for key, value in sums.items()}
 
 
 def bases_of(run: Pass, sums: Sums, blocks: int = 1) -> dict[str, Basis]:
@@ -76,21 +86,36 @@ def bases_of(run: Pass, sums: Sums, blocks: int = 1) -> dict[str, Basis]:
         blocks: diagonal blocks of each covariance (GB23 App. A).
 
     Returns:
-        Layer name -> `Basis`.
+        Layer name -> `Basis`; layers that share an input hold the same tensors.
     """
+    found: dict[str, tuple[Tensor | None, Tensor]] = {}
     bases: dict[str, Basis] = {}
     for layer in tqdm(run.layers, desc="eigenbases", unit="layer", disable=not run.progress, leave=False):
         tokens = int(sums.pop(f"{layer.name}/tokens"))
-        s = sums.pop(f"{layer.name}/gradient") / tokens
-        a = sums.pop(f"{layer.name}/activation").to(s.dtype) / tokens
-        activation, activation_eigenvalues = kronecker.eigenbasis(a, blocks)
-        gradient, gradient_eigenvalues = kronecker.eigenbasis(s, blocks)
-        bases[layer.name] = Basis(activation, activation_eigenvalues, gradient, gradient_eigenvalues, tokens)
+        s = sums.pop(f"{layer.name}/gradient").div_(tokens)
+        leader = run.shared.get(layer.name, layer.name)
+        if leader not in found:
+            a = sums.pop(f"{leader}/activation").to(s.dtype).div_(tokens)
+            found[leader] = kronecker.eigenbasis(a, blocks)
+        bases[layer.name] = Basis(*found[leader], *kronecker.eigenbasis(s, blocks), tokens)
     return bases
 
 
-def square_sums(run: Pass, quantity: Quantity, positions: np.ndarray, bases: dict[str, Basis] | None) -> Sums:
+def square_sums(
+    run: Pass,
+    quantity: Quantity,
+    positions: np.ndarray,
+    bases: dict[str, Basis] | None,
+    kept: Kept | None = None,
+) -> Sums:
     """Sums over examples of `((Q_S^T G Q_A)_oi)^2` (GB23 eqs. 20, 26); without bases, in the standard basis.
+
+    Args:
+        run: the pass.
+        quantity: as for the covariances.
+        positions: which training examples.
+        bases: layer name -> `Basis`, or None.
+        kept: tokens of the pass before, used up; a pass is made over the examples that are not there.
 
     Returns:
         `{name}/squares (o, i)` for each layer.
@@ -99,10 +124,29 @@ def square_sums(run: Pass, quantity: Quantity, positions: np.ndarray, bases: dic
 
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
         own = (None, None) if bases is None else (bases[layer.name].gradient, bases[layer.name].activation)
-        grad_boi = kronecker.rotated_gradients(tokens.activation, tokens.gradient, tokens.width, *own)
-        square_oi = grad_boi.square().sum(0)
+        ready = kronecker.rotated(tokens.activation, tokens.gradient, tokens.width, *own, tokens.memo)
         key = f"{layer.name}/squares"
-        sums[key] = sums[key] + square_oi if key in sums else square_oi
+        if key not in sums:
+            sums[key] = tokens.gradient.new_zeros(layer.outputs, layer.width)
+        ready.add_squares(sums[key])
 
-    run.over(run.problem.corpus, quantity, add, what="eigenvalues", positions=positions)
+    rest = positions
+    if kept is not None:
+        rest = kept.rest(positions, len(run.layers))
+        n = len(positions) - len(rest)
+        bar = tqdm(total=n, desc="eigenvalues", unit="example", disable=not (run.progress and n), leave=False)
+        device = model_device(run.problem.model)
+        with bar, torch.inference_mode(False), torch.autocast(device.type, enabled=False):
+            for index, held in kept.drain():
+                for layer in run.layers:
+                    add(index, layer, held.pop(layer.name))
+                bar.update(len(index))
+    if len(rest):
+        run.over(run.problem.corpus, quantity, add, what="eigenvalues", positions=rest)
     return sums
+
+
+def _zeros(value: Tensor, width: int) -> Tensor:
+    if not value.is_floating_point():  # one-hot rows: counts
+        return value.new_zeros(width)
+    return aligned(value, value.shape[-1], value.shape[-1]).zero_()

@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from inflab.capture import frozen, model_device
+from inflab.capture import frozen
 from inflab.corpus import batch
+from inflab.device import model_device
 from inflab.errors import ModelError, SettingError
 from inflab.kronecker import Curvature
 from inflab.layer import Layer
 from inflab.run.local import Pass
-from inflab.run.score import pair_blocks, query_gradients
+from inflab.run.queries import query_gradients
+from inflab.run.tokens import pair_blocks
 
 __all__ = ["output_scores"]
 
@@ -58,11 +60,11 @@ def output_scores(
     values = np.zeros((len(pairs), text.shape[1]))
     modules = dict(model.named_modules())
     device = model_device(model)
-    for mine, wanted in pair_blocks(run, pairs, 4):
+    for mine, wanted in pair_blocks(run, pairs):
         ready = query_gradients(run, curvatures, queries, wanted)
         for pair in mine:
             row = int(np.searchsorted(wanted, pairs[pair, 0]))
-            tangents = _tangents(run.layers, modules, {name: value[row] for name, value in ready.items()})
+            tangents = _tangents(run.layers, modules, {n: p.to_dense(slice(row, row + 1))[0] for n, p in ready.items()})
             arrays = batch(train, pairs[pair, 1:])
             one = {n: (t if t.dtype == torch.bool else t.long()).to(device) for n, t in _tensors(arrays).items()}
             # Fused attention kernels have no forward-mode derivative; the plain one has.

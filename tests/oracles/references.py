@@ -125,12 +125,12 @@ def softmax(output_p: Tensor) -> Tensor:
 def captured(
     problem: Problem, layers: Any = "*", quantity: Any = "loss", corpus: xr.Dataset | None = None, **run: Any
 ) -> dict[str, list[Tokens]]:
-    """Layer name -> its `Tokens`, one a batch."""
+    """Layer name -> its `Tokens`, one a batch, in the order of their first examples."""
     chosen = select_layers(problem.model, layers)
-    found: dict[str, list[Tokens]] = {layer.name: [] for layer in chosen}
+    found: dict[str, list[tuple[np.ndarray, Tokens]]] = {layer.name: [] for layer in chosen}
 
     def keep(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
-        found[layer.name].append(tokens)
+        found[layer.name].append((index, tokens))
 
     passes = Pass(problem, chosen, progress=False, **run)
     passes.over(problem.corpus if corpus is None else corpus, quantity, keep, what="test")

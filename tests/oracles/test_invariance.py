@@ -19,7 +19,7 @@ import inflab.capture
 from inflab import EKFAC, CausalLM, Classification, Influence, Problem, adapters
 from inflab.layer import select_layers
 from inflab.layout import Tokens
-from inflab.plan import query_block
+from inflab.memory import query_block
 
 from .builders import KINDS, double, of_kind, text_corpus, tiny_lm, token_rows
 from .references import assert_close, covariance, dense_curvature, scores
@@ -79,8 +79,8 @@ def test_breaking_the_mask_of_the_bias_column_is_seen(family: str, side: str, mo
     """The bias column kept at one where there is no text; Llama has no bias, so the same break changes nothing."""
     lay_out = inflab.capture.lay_out
 
-    def unmasked(layer: Any, *args: Any) -> Tokens:
-        tokens = lay_out(layer, *args)
+    def unmasked(layer: Any, *args: Any, **more: Any) -> Tokens:
+        tokens = lay_out(layer, *args, **more)
         if layer.has_bias:
             tokens.activation[..., -1] = 1
         return tokens

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inflab import kronecker
 from inflab.kronecker import Curvature
+from inflab.products import mirror
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
 
@@ -89,7 +90,11 @@ def dense(case: Case) -> Tensor:
 @given(cases())
 def test_second_moment_is_a_sum_of_outer_products(case: Case) -> None:
     expected = sum(torch.outer(row, row) for row in case.rows_bti.double().reshape(-1, case.width))
-    found = kronecker.second_moment(case.activation, case.is_text_bt, case.width)
+    shape = (case.width, case.width) if case.activation.is_floating_point() else (case.width,)
+    found = torch.zeros(shape, dtype=case.dtype)
+    for _ in range(2):  # added to, not set
+        kronecker.add_second_moment(found, case.activation, case.is_text_bt)
+    found = (mirror(found) if found.ndim == 2 else found) / 2
     if case.activation.is_floating_point():
         assert_near(found, expected.to(case.dtype))
     else:
@@ -157,20 +162,51 @@ def test_rotated_gradients_are_the_gradients_rotated(case: Case) -> None:
     assert_near(found, kronecker.rotate(formed, *bases), scale=float(formed.abs().max()))
 
 
-@pytest.mark.parametrize(("tokens", "formed"), [(3, 0), (40, 1)], ids=["tokens first", "gradient first"])
-def test_short_texts_are_rotated_before_the_gradient_is_formed(
-    tokens: int, formed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "sides"), [(3, set()), (5, {"left"}), (40, {"left", "right"})], ids=["few", "between", "many"]
+)
+def test_each_side_is_rotated_before_the_gradient_is_formed_where_that_is_cheaper(tokens: int, sides: set[str]) -> None:
     rng = np.random.default_rng(0)
     a, g, q_s, q_a = (
-        torch.from_numpy(rng.normal(size=size)) for size in ((2, tokens, 6), (2, tokens, 5), (5, 5), (6, 6))
+        torch.from_numpy(rng.standard_normal(shape)) for shape in ((2, tokens, 4), (2, tokens, 6), (6, 6), (4, 4))
     )
+    ready = kronecker.rotated(a, g, 4, q_s, q_a)
+    assert {name for name in ("left", "right") if getattr(ready, name) is not None} == sides
     expected = q_s.T @ (g.transpose(1, 2) @ a) @ q_a
-    calls = []
-    rotate = kronecker.rotate
-    monkeypatch.setattr(kronecker, "rotate", lambda *given: calls.append(1) or rotate(*given))
-    assert_near(kronecker.rotated_gradients(a, g, 6, q_s, q_a), expected)
-    assert len(calls) == formed
+    assert_near(torch.cat([grad for _, grad in ready.parts()]), expected)
+
+
+@given(cases())
+def test_squares_and_norms_are_those_of_the_rotated_gradients(case: Case) -> None:
+    """One token an example takes a shortcut that forms no gradient; it is drawn here too."""
+    ready = case.curvature.rotated(case.activation, case.gradient_bto, case.width)
+    grad_boi = case.curvature.rotated_gradients(case.activation, case.gradient_bto, case.width)
+    total = torch.zeros_like(grad_boi[0])
+    for _ in range(2):
+        ready.add_squares(total)
+    scale = float(grad_boi.square().max())
+    assert_near(total / 2, grad_boi.square().sum(0), scale=scale)
+    weight = case.curvature.weights()
+    expected = grad_boi.square() if weight is None else grad_boi.square() * weight
+    assert_near(ready.norms(weight), expected.sum((1, 2)), scale=float(expected.sum((1, 2)).max()))
+
+
+def test_one_token_forms_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kronecker, "example_gradients", lambda *_: pytest.fail("a gradient was formed"))
+    a, g, q_s, q_a = (torch.randn(shape, dtype=torch.float64) for shape in ((7, 1, 4), (7, 1, 3), (3, 3), (4, 4)))
+    ready = kronecker.rotated(a, g, 4, q_s, q_a)
+    total = torch.zeros(3, 4, dtype=torch.float64)
+    ready.add_squares(total)
+    rotated_boi = (g @ q_s).transpose(1, 2) @ (a @ q_a)
+    assert_near(total, rotated_boi.square().sum(0))
+    assert_near(ready.norms(None), rotated_boi.square().sum((1, 2)))
+
+
+def test_layers_that_read_one_input_rotate_it_once() -> None:
+    a, q_a = torch.randn(2, 3, 9), torch.linalg.qr(torch.randn(9, 9))[0]
+    memo: dict[int, torch.Tensor] = {}
+    first, second = (kronecker.rotated(a, torch.randn(2, 3, 9), 9, None, q_a, memo) for _ in range(2))
+    assert first.activation is second.activation
 
 
 @given(cases())
@@ -222,19 +258,6 @@ def test_pair_influence_is_the_form_between_tokens(case: Case, data: st.DataObje
     expected = left @ torch.linalg.solve(dense(case), right.T)
     scale = float(left.norm() * right.norm() / (1 if case.curvature.eigenvalues is None else case.curvature.damping))
     assert_near(found, expected.to(case.dtype), scale)
-
-
-@given(cases(), st.integers(1, 6))
-def test_truncate_leaves_the_smallest_singular_values(case: Case, rank: int) -> None:
-    """Eckart and Young: the error of the best matrix of that rank is the norm of the rest."""
-    found = kronecker.truncate(case.value_boi, rank)
-    for cut, whole in zip(found, case.value_boi, strict=True):
-        size = torch.linalg.svdvals(whole.double())
-        assert int(torch.linalg.matrix_rank(cut.double(), rtol=TOLERANCE[case.dtype])) <= rank
-        rest = size[rank:].square().sum().sqrt().to(case.dtype)
-        assert_near((cut - whole).norm(), rest, scale=float(size.max()))
-    if rank >= min(case.value_boi.shape[1:]):
-        assert torch.equal(found, case.value_boi)
 
 
 @given(cases())

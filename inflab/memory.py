@@ -1,4 +1,4 @@
-"""Sizes before work: how many examples a pass takes at a time, how many queries are held at once."""
+"""Sizes before work, from a memory budget: examples in a pass, queries held at once, tokens kept between passes."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import xarray as xr
 from torch import nn
 
-from inflab.corpus import corpus_dim
-from inflab.errors import SettingError, check_count, is_finite_number
+from inflab.errors import SettingError, is_finite_number
 from inflab.layer import Layer
 
-__all__ = ["batch_size", "available_memory", "parse_memory", "query_block"]
+__all__ = ["available_memory", "batch_size", "kept_budget", "parse_memory", "pass_bytes", "query_block"]
 
 _CGROUP = Path("/sys/fs/cgroup")
-_LARGEST_BATCH = 32
 _BATCH_TOKENS = 4096  # beyond this many tokens a pass gains nothing and only costs memory
 _WORKING = 10**9  # bytes: nor does it gain by more than this for what comes and goes with a batch
 
@@ -65,37 +62,56 @@ def available_memory(device: torch.device) -> int:
     return max(0, min(available, limit - used))
 
 
-def batch_size(model: nn.Module, corpus: xr.Dataset, layers: Sequence[Layer], memory: int, wanted: int | None) -> int:
-    """Examples in one pass: as many as the budget holds, at most 32, and about 4,096 tokens.
+def pass_bytes(model: nn.Module, layers: Sequence[Layer], itemsize: int = 4) -> int:
+    """Bytes that come and go with each token of a batch: logits and their gradients, activations held for the layers.
+
+    Logits, their selection, log-softmax and the gradients of each make six; a transformer keeps about as much for its
+    backward pass again as the tracked layers' own inputs and outputs.
+    """
+    vocabulary = getattr(getattr(model, "config", None), "vocab_size", 0)
+    held = 3 * sum(layer.width + layer.outputs for layer in layers)
+    return itemsize * (held + 6 * vocabulary)
+
+
+def batch_size(
+    model: nn.Module, layers: Sequence[Layer], tokens: int, memory: int, itemsize: int = 4, wanted: int | None = None
+) -> int:
+    """Examples in one pass: as many as the budget holds, at most about 4,096 tokens.
 
     Args:
         model: gives the vocabulary's size, whose logits are the largest tensor of a language model.
-        corpus: gives the length of an example.
-        layers: the covered layers: their activations, gradients and per-example products are held.
-        memory: budget in bytes.
+        layers: the covered layers: their activations and gradients are held.
+        tokens: of the longest example.
+        memory: budget in bytes; a quarter of it is used.
+        itemsize: bytes of a number.
         wanted: the user's own choice, taken as it is.
 
     Returns:
         At least 1.
-
-    Raises:
-        SettingError: when `wanted` is below 1.
     """
-    n = corpus.sizes[corpus_dim(corpus)]
     if wanted is not None:
-        check_count("batch_size", wanted, "None for the budget's own")
-        return min(wanted, n)
-    tokens = corpus.sizes.get("token", 1)
-    vocabulary = getattr(getattr(model, "config", None), "vocab_size", 0)
-    held = 2 * tokens * sum(layer.width for layer in layers)
-    largest = 3 * max(layer.width * layer.outputs for layer in layers)
-    # Logits, their selection, log-softmax, and the gradients of each.
-    per_example = 4 * (held + largest + 6 * tokens * vocabulary)
-    memory = min(memory // 2, _WORKING)
-    return max(1, min(n, _LARGEST_BATCH, _BATCH_TOKENS // tokens or 1, memory // per_example))
+        return wanted
+    working = min(memory // 4, _WORKING)
+    return max(1, min(_BATCH_TOKENS // tokens, working // (tokens * pass_bytes(model, layers, itemsize))))
 
 
-def query_block(layers: Sequence[Layer], itemsize: int, memory: int, n_queries: int) -> int:
+def query_block(layers: Sequence[Layer], itemsize: int, memory: int, n_queries: int, rank: int | None = None) -> int:
     """Queries whose preconditioned gradients fit half the budget: each block costs one pass over the training data."""
-    per_query = itemsize * sum(layer.width * layer.outputs for layer in layers)
-    return max(1, min(n_queries, memory // (2 * per_query)))
+    sizes = [
+        layer.width * layer.outputs if rank is None else min(rank, layer.width, layer.outputs) * _sides(layer)
+        for layer in layers
+    ]
+    return max(1, min(n_queries, memory // (2 * itemsize * sum(sizes))))
+
+
+def kept_budget(layers: Sequence[Layer], itemsize: int, memory: int) -> int:
+    """Bytes of captured tokens that a fit may keep from its first pass for its second: what the factors leave over.
+
+    Covariances and their eigenvectors are there together for one layer at a time, and the eigenvalues of all.
+    """
+    factors = itemsize * sum(layer.width**2 + layer.outputs**2 + layer.width * layer.outputs for layer in layers)
+    return max(0, memory - memory // 4 - 2 * factors)
+
+
+def _sides(layer: Layer) -> int:
+    return layer.width + layer.outputs

@@ -1,0 +1,75 @@
+"""Where a model lives and in which dtype it runs: its device, narrower passes, arrays to tensors beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inflab.errors import ModelError, SettingError
+
+__all__ = ["autocast_dtype", "model_device", "to_tensor"]
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def model_device(model: nn.Module) -> torch.device:
+    """Where a batch must be: the device of the first weight that is not offloaded.
+
+    Returns:
+        The device.
+
+    Raises:
+        ModelError: when the model has no weights at all.
+    """
+    spread = getattr(model, "hf_device_map", None)
+    execution_device = getattr(getattr(model, "_hf_hook", None), "execution_device", None)
+    if spread and execution_device is not None:
+        return torch.device(execution_device)
+    for value in [*model.parameters(), *model.buffers()]:
+        if not value.is_meta:
+            return value.device
+    raise ModelError("every weight of the model is on the meta device; load its weights first")
+
+
+def autocast_dtype(model: nn.Module, dtype: str | None) -> torch.dtype | None:
+    """The dtype of autocast for a pass in `dtype`; None when the model runs in its own.
+
+    Returns:
+        A dtype narrower than the model's, or None.
+
+    Raises:
+        SettingError: when `dtype` is unknown, or not narrower than the model's.
+    """
+    if dtype is None:
+        return None
+    if dtype not in DTYPES:
+        raise SettingError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)} or None")
+    wanted = DTYPES[dtype]
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    if wanted == own:
+        return None
+    if wanted.itemsize >= own.itemsize:
+        raise SettingError(
+            f"dtype={dtype!r} is not narrower than the model's {own}; convert a copy of the model instead"
+        )
+    if own == torch.float64:  # autocast leaves float64 alone
+        raise SettingError(
+            f"dtype={dtype!r} cannot run a float64 model; convert a copy with copy.deepcopy(model).float()"
+        )
+    return wanted
+
+
+def to_tensor(value: np.ndarray, device: torch.device, floats: torch.dtype) -> Tensor:
+    """An array beside the model: floats in `floats`, whole numbers as int64, masks as they are."""
+    tensor = torch.from_numpy(np.ascontiguousarray(value))
+    if device.type == "cuda":
+        tensor = tensor.pin_memory().to(device, non_blocking=True)
+    if tensor.is_floating_point():
+        return tensor.to(floats)
+    return tensor if tensor.dtype == torch.bool else tensor.long()

@@ -1,0 +1,115 @@
+"""The pass over the queries: their gradients, preconditioned and held ready for scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from inflab.kronecker import Curvature, rotate
+from inflab.layer import Layer
+from inflab.layout import Tokens
+from inflab.memory import query_block
+from inflab.preconditioned import Preconditioned, Sides, choose_sides, low_rank, truncation_weights
+from inflab.run.local import Pass
+
+__all__ = ["Truncation", "query_blocks", "query_gradients", "truncation_error"]
+
+#: "whitened" minimises the error of scores, "plain" that of the gradients (GB23 section 3.2.2).
+Truncation = Literal["whitened", "plain"]
+
+
+def query_gradients(
+    run: Pass,
+    curvatures: Mapping[str, Curvature],
+    queries: xr.Dataset,
+    positions: np.ndarray,
+    rank: int | None = None,
+    *,
+    truncation: Truncation = "plain",
+    against: xr.Dataset | None = None,
+) -> dict[str, Preconditioned]:
+    """Preconditioned gradient of each query's measurement: `(G + lambda I)^-1 grad f`.
+
+    Args:
+        run: the pass.
+        curvatures: of each layer.
+        queries: the query batch.
+        positions: which queries.
+        rank: truncate each to this rank (GB23 section 3.2.2), or None.
+        truncation: in which norm, with `rank`.
+        against: the training sequences these will be scored against: decides which sides stay in the eigenbasis.
+            None rotates both back.
+
+    Returns:
+        Layer name -> `Preconditioned`, rows in the order of `positions`.
+    """
+    # Written in place: parts to be joined later would need twice the memory.
+    held: dict[str, dict[str, Tensor]] = {layer.name: {} for layer in run.layers}
+    sides = {layer.name: _sides(curvatures[layer.name], layer, len(positions), against) for layer in run.layers}
+    row_of = {int(position): row for row, position in enumerate(positions)}
+
+    def keep(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
+        curvature = curvatures[layer.name]
+        rows = torch.tensor([row_of[int(position)] for position in index])
+        ready = curvature.rotated(tokens.activation, tokens.gradient, tokens.width, tokens.memo)
+        for part, grad_qoi in ready.parts():
+            found = _finish(curvature.divide(grad_qoi), curvature, sides[layer.name], rank, truncation)
+            for name, value in found.items():
+                if name not in held[layer.name]:
+                    held[layer.name][name] = value.new_empty(len(positions), *value.shape[1:])
+                held[layer.name][name][rows[part]] = value
+
+    run.over(queries, "measurement", keep, what="queries", positions=positions)
+    return {
+        layer.name: Preconditioned(curvatures[layer.name], sides[layer.name], **held[layer.name])
+        for layer in run.layers
+    }
+
+
+def query_blocks(run: Pass, n_query: int, rank: int | None = None) -> Iterator[np.ndarray]:
+    """Positions of the queries, in blocks whose gradients fit the memory budget together.
+
+    Yields:
+        Positions of one block.
+    """
+    size = query_block(run.layers, run.itemsize(), run.budget(), n_query, rank)
+    for start in range(0, n_query, size):
+        yield np.arange(start, min(start + size, n_query))
+
+
+def truncation_error(ready: Mapping[str, Preconditioned]) -> np.ndarray | None:
+    """Relative error of each truncated query over all layers, `(q,)`, in the norm that was minimised; None if exact."""
+    lost = sum(p.lost.cpu() for p in ready.values() if p.lost is not None)
+    whole = sum(p.whole.cpu() for p in ready.values() if p.whole is not None)
+    return None if not isinstance(lost, Tensor) else (lost / whole).sqrt().numpy()
+
+
+def _sides(curvature: Curvature, layer: Layer, queries: int, against: xr.Dataset | None) -> Sides:
+    if against is None:
+        return Sides(gradient=False, activation=False)
+    is_text = against.get("is_text")
+    tokens = 1.0 if is_text is None else float(is_text.sum()) / against.sizes["train"]
+    return choose_sides(curvature, (layer.outputs, layer.width), queries, against.sizes["train"], tokens)
+
+
+def _finish(
+    value_qoi: Tensor, curvature: Curvature, sides: Sides, rank: int | None, truncation: Truncation
+) -> dict[str, Any]:
+    """Truncate in the eigenbasis where that is asked for, and rotate the sides back that are met in the layer's own."""
+    left = None if sides.gradient or curvature.gradient_basis is None else curvature.gradient_basis.T
+    right = None if sides.activation or curvature.activation_basis is None else curvature.activation_basis.T
+    if rank is None or rank >= min(value_qoi.shape[1:]):
+        return {"dense": rotate(value_qoi, left, right)}
+    weights = truncation_weights(curvature) if truncation == "whitened" else None
+    left_qor, right_qri, lost_q, whole_q = low_rank(value_qoi, rank, weights)
+    return {
+        "left": rotate(left_qor, left, None),
+        "right": rotate(right_qri, None, right),
+        "lost": lost_q,
+        "whole": whole_q,
+    }

@@ -1,0 +1,45 @@
+"""Sizes follow the budget: a container's limit counts; batches and query blocks shrink with it, never below one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from inflab import memory
+from inflab.layer import select_layers
+from tests import tiny
+
+CPU = torch.device("cpu")
+
+
+def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    whole = memory.available_memory(CPU)
+    assert whole > 10**8
+    (tmp_path / "memory.max").write_text("50000000\n")
+    (tmp_path / "memory.current").write_text("20000000\n")
+    assert memory.available_memory(CPU) == 30_000_000
+    assert memory.parse_memory(None, CPU) == 15_000_000
+    (tmp_path / "memory.current").write_text("60000000\n")
+    assert memory.available_memory(CPU) == 0
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.available_memory(CPU) > 10**8
+
+
+def test_batches_and_query_blocks_shrink_with_memory() -> None:
+    problem = tiny.language_problem()
+    layers = select_layers(problem.model)
+    sizes = [memory.batch_size(problem.model, layers, 16, budget) for budget in (1, 10**6, 10**9)]
+    assert sizes[0] == 1
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 4096 // 16
+    blocks = [memory.query_block(layers, 4, budget, 100) for budget in (1, 10**6, 10**9)]
+    assert blocks[0] == 1
+    assert blocks == sorted(blocks)
+    assert blocks[-1] == 100
+    assert memory.query_block(layers, 4, 10**6, 100, rank=1) > memory.query_block(layers, 4, 10**6, 100)
+    kept = [memory.kept_budget(layers, 4, budget) for budget in (1, 10**6, 10**9)]
+    assert kept[0] == 0
+    assert 0 < kept[2] < 10**9
