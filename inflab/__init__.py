@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inflab import datasets, models, plot, widgets
+    from inflab.candidates import filter_candidates
     from inflab.corpus import encode
     from inflab.influence import Influence
     from inflab.layer import layers
@@ -41,6 +42,7 @@ _HOME = {
     "datasets": "datasets",
     "effect": "select",
     "encode": "corpus",
+    "filter_candidates": "candidates",
     "layers": "layer",
     "load": "reopen",
     "models": "models",
@@ -67,6 +69,7 @@ __all__ = [
     "datasets",
     "effect",
     "encode",
+    "filter_candidates",
     "layers",
     "load",
     "models",

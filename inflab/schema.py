@@ -40,6 +40,7 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "is_ranked": ("query", "rank"),
         }
     },
+    "candidates": {"/": {"similarity": ("query", "rank"), "is_ranked": ("query", "rank")}},
     "tokens": {"/": {"influence": ("query", "rank", "token"), "is_text": ("query", "rank", "token")}},
     "factors": {"/factors": {}},
     "explanation": {
@@ -52,6 +53,8 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 }
 _ROOT_ATTRS = ("schema_version", "created_at", "inflab_version", "kind")
 _RESULT_ATTRS = ("method", "settings", "model_fingerprint", "corpus_fingerprint", "n_train", "seed")
+#: What a root must say that no model made; every other kind says `_RESULT_ATTRS`.
+_MODEL_FREE: dict[str, tuple[str, ...]] = {"corpus": (), "candidates": ("by", "corpus_fingerprint", "n_train")}
 _LAYER_ATTRS = ("kind", "modules", "inputs", "outputs", "has_bias", "parameters", "tokens", "examples", "damping")
 _VARIABLE_ATTRS = ("long_name", "units", "description")
 
@@ -109,8 +112,8 @@ def validate(tree: xr.DataTree | xr.Dataset) -> None:
 def _root_violations(root: xr.DataTree) -> Iterator[str]:
     missing = [name for name in _ROOT_ATTRS if name not in root.attrs]
     kind = root.attrs.get("kind")
-    if kind is not None and kind != "corpus":
-        missing += [name for name in _RESULT_ATTRS if name not in root.attrs]
+    if kind is not None:
+        missing += [name for name in _MODEL_FREE.get(str(kind), _RESULT_ATTRS) if name not in root.attrs]
     yield from (f"/: attribute {name!r} is missing" for name in missing)
     version = root.attrs.get("schema_version", SCHEMA_VERSION)
     if version != SCHEMA_VERSION:

@@ -1,0 +1,268 @@
+"""Before any work: floating point operations, bytes and passes of every route, the route taken and why.
+
+Operations count 2 a multiply-add (METHOD section 4). Only shapes are read, so that a model on the `meta` device, whose
+weights do not exist, can be planned for: 52 billion parameters and ten million sequences on a laptop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from inflab.errors import SettingError, check_count
+from inflab.kronecker import rotates_tokens
+from inflab.layer import Layer
+from inflab.memory import batch_size, kept_budget, pass_bytes, query_block
+
+__all__ = ["Workload", "pass_flops", "plan_fit", "plan_score", "product_rate"]
+
+_EIGH = 9  # operations of a symmetric eigendecomposition with vectors, times n^3
+_SYMMETRIC = 5 / 8  # of a symmetric product, in blocks of a quarter (`inflab.products.add_gram`)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is to be done, in sizes.
+
+    Attributes:
+        model: any module; only its shapes are read.
+        layers: the covered layers.
+        examples: training sequences.
+        tokens: tokens of one of them, on average.
+        memory: budget in bytes.
+        rate: floating point operations in a second that matrix products reach; None gives no times.
+        itemsize: bytes of a number.
+        batch: examples in a pass, or None for the budget's own.
+    """
+
+    model: nn.Module
+    layers: Sequence[Layer]
+    examples: int
+    tokens: float
+    memory: int
+    rate: float | None = None
+    itemsize: int = 4
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        check_count("examples", self.examples)
+        if not (math.isfinite(self.tokens) and self.tokens >= 1):
+            raise SettingError(f"tokens={self.tokens!r} must be at least 1, the mean length of an example")
+        if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
+            raise SettingError(f"rate={self.rate!r} must be positive: floating point operations in a second")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One route of one step for one layer."""
+
+    step: str
+    layer: str
+    route: str
+    flops: float
+    bytes: float = 0.0
+    is_taken: bool = True
+    why: str = ""
+
+
+def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
+    """Floating point operations in a second that a large matrix product reaches here: the median of five."""
+    import time
+
+    a, b = torch.randn(2 * size, size, dtype=dtype, device=device), torch.randn(size, size, dtype=dtype, device=device)
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    return 4 * size**3 / sorted(seconds[1:])[2]
+
+
+def pass_flops(model: nn.Module, layers: Sequence[Layer], tokens: float) -> float:
+    """One forward and backward pass over one example: `4 x parameters x tokens`, and attention.
+
+    Parameters are frozen: no gradient of a weight is computed, and none at all before the first covered layer. Looked
+    up embeddings multiply nothing.
+    """
+    names = {name for layer in layers for name in layer.modules}
+    weights: list[tuple[int, bool]] = []
+    seen: set[int] = set()
+    is_behind = False
+    for name, module in model.named_modules():
+        is_behind = is_behind or name in names
+        for parameter in module.parameters(recurse=False):
+            tied = id(parameter) in seen
+            if parameter.ndim >= 2 and (tied or not isinstance(module, nn.Embedding)):
+                weights.append((parameter.numel(), is_behind))
+            seen.add(id(parameter))
+    config: Any = getattr(model, "config", None)
+    depth, width = (getattr(config, name, 0) or 0 for name in ("num_hidden_layers", "hidden_size"))
+    products = sum(2 * n * tokens * (1 + is_behind) for n, is_behind in weights)
+    # Scores and values, forward; each has two products backward. Causal masks save half where the kernel uses them.
+    return products + 3 * 4 * depth * width * tokens**2
+
+
+def rotation(work: Workload, layer: Layer, tokens: float) -> tuple[float, str]:
+    """Operations that bring one example's gradient into the eigenbasis, and how each side is rotated."""
+    outputs, width = layer.outputs, layer.width
+    if tokens <= 1:
+        return 2 * (outputs**2 + width**2), "one token: squares of both sides, no gradient"
+    sides = {"gradient": (outputs, width), "activation": (width, outputs)}
+    total, how = 2 * tokens * outputs * width, []
+    for side, (own, other) in sides.items():
+        by_token = rotates_tokens(int(tokens), other)
+        total += 2 * own * own * (tokens if by_token else other)
+        how.append(f"{side} {'tokens first' if by_token else 'after forming'}")
+    return total, ", ".join(how)
+
+
+def plan_fit(work: Workload, *, blocks: int = 1, shared: dict[str, str] | None = None) -> pd.DataFrame:
+    """The plan of an EK-FAC fit.
+
+    Args:
+        work: sizes.
+        blocks: diagonal blocks of each covariance (GB23 App. A).
+        shared: layer -> the first layer that reads the same input.
+
+    Returns:
+        One row a route; see `table`.
+    """
+    one = pass_flops(work.model, work.layers, work.tokens)
+    total = work.examples * work.tokens
+    kept = kept_budget(work.layers, work.itemsize, work.memory)
+    needed = work.itemsize * total * sum(layer.width + layer.outputs for layer in work.layers)
+    share = min(1.0, kept / needed)
+    rows = [
+        Row("pass", "", "twice", 2 * work.examples * one, 0, share == 0, "no captured token fits beside the factors"),
+        Row(
+            "pass",
+            "",
+            f"once, keeping {share:.0%} of the tokens",
+            (2 - share) * work.examples * one,
+            share * needed,
+            share > 0,
+            f"tokens take {needed:.3g} bytes, {kept:.3g} are left for them",
+        ),
+    ]
+    for layer in work.layers:
+        rows += _fit_rows(work, layer, blocks, (shared or {}).get(layer.name, layer.name))
+    size = batch_size(work.model, work.layers, math.ceil(work.tokens), work.memory, work.itemsize, work.batch)
+    return table(work, rows, passes=2 - share, batch_size=size, kept=share)
+
+
+def _fit_rows(work: Workload, layer: Layer, blocks: int, leader: str) -> Iterator[Row]:
+    total = work.examples * work.tokens
+    outputs, width = layer.outputs, layer.width
+    is_one_hot = layer.kind == "Embedding"
+    moments = 2 * total * (outputs**2 + (0 if is_one_hot else width**2))
+    held = work.itemsize * (outputs**2 + (width if is_one_hot else width**2))
+    yield Row("covariances", layer.name, "whole", moments, held, False)
+    if leader != layer.name:
+        moments -= 2 * total * width**2
+        yield Row("covariances", layer.name, "upper half, A shared", moments * _SYMMETRIC, held, True, f"as {leader}")
+    else:
+        yield Row("covariances", layer.name, "upper half", moments * _SYMMETRIC, held, True, "symmetric")
+    sides = [outputs, *([] if is_one_hot or leader != layer.name else [width])]
+    bases = work.itemsize * sum(n**2 / blocks for n in sides)
+    yield Row("eigenbases", layer.name, f"{blocks} blocks", sum(_EIGH * n**3 / blocks**2 for n in sides), bases)
+    formed = work.examples * (2 * work.tokens * outputs * width + 2 * outputs * width * (outputs + width))
+    each, how = rotation(work, layer, work.tokens)
+    yield Row("eigenvalues", layer.name, "gradients formed, then rotated", formed, 0, False)
+    squares = work.itemsize * outputs * width
+    yield Row("eigenvalues", layer.name, how, work.examples * each, squares, True, "fewer multiplications, side by side")
+
+
+def plan_score(work: Workload, *, queries: int, query_tokens: float, rank: int | None = None) -> pd.DataFrame:
+    """The plan of scoring a query batch against the training data.
+
+    Args:
+        work: sizes.
+        queries: how many.
+        query_tokens: tokens of one, on average.
+        rank: of the truncation, or None.
+
+    Returns:
+        One row a route; see `table`.
+
+    Raises:
+        SettingError: when a size is outside its domain.
+    """
+    check_count("queries", queries)
+    if query_tokens < 1:
+        raise SettingError(f"query_tokens={query_tokens!r} must be at least 1")
+    block = query_block(work.layers, work.itemsize, work.memory, queries, rank)
+    passes = -(-queries // block)
+    one = pass_flops(work.model, work.layers, work.tokens)
+    rows = [
+        Row("query pass", "", "once", queries * pass_flops(work.model, work.layers, query_tokens)),
+        Row("pass", "", "once a query", queries * work.examples * one, 0, False),
+        Row("pass", "", f"{passes} for all queries", passes * work.examples * one, 0, True, f"{block} queries fit"),
+    ]
+    for layer in work.layers:
+        rows += _score_rows(work, layer, queries, query_tokens, block, rank)
+    size = batch_size(work.model, work.layers, math.ceil(work.tokens), work.memory, work.itemsize, work.batch)
+    return table(work, rows, passes=passes, batch_size=size, query_block=block)
+
+
+def _score_rows(
+    work: Workload, layer: Layer, queries: int, query_tokens: float, block: int, rank: int | None
+) -> Iterator[Row]:
+    outputs, width = layer.outputs, layer.width
+    passes, entries = -(-queries // block), outputs * width
+    each, how = rotation(work, layer, query_tokens)
+    rotated = each + (2 * query_tokens * entries if query_tokens <= 1 else 0)
+    held = work.itemsize * block * (entries if rank is None else min(rank, outputs, width) * (outputs + width))
+    yield Row("query gradients", layer.name, how, queries * rotated, held)
+    for side, own, other in (("gradient", outputs, width), ("activation", width, outputs)):
+        if side == "activation" and layer.kind == "Embedding":
+            continue
+        by_token = work.tokens if rotates_tokens(int(work.tokens), other) else other
+        forward = passes * work.examples * 2 * own * own * by_token
+        back = queries * 2 * own * own * other
+        is_forward = work.examples * by_token < block * other
+        where = f"{side} side"
+        yield Row(where, layer.name, "training tokens into the eigenbasis", forward, 0, is_forward, "many queries")
+        yield Row(where, layer.name, "queries out of it", back, 0, not is_forward, "few queries")
+    form = passes * work.examples * 2 * work.tokens * entries
+    yield Row("products", layer.name, "gradients, then one product", form + 2 * queries * work.examples * entries)
+
+
+def table(work: Workload, rows: Sequence[Row], **settled: float) -> pd.DataFrame:
+    """The rows as a labelled table.
+
+    Returns:
+        Columns `step`, `layer`, `route`, `flops`, `bytes` (held while the step runs), `share` (of the operations of the
+        routes taken), `seconds` (at the measured or given rate), `taken`, `why`. `attrs`: `flops`, `seconds`,
+        `bytes` (the largest that is held at once, factors included), `parameters`, `passes`, `batch_size` and more.
+    """
+    frame = pd.DataFrame([vars(row) for row in rows]).rename(columns={"is_taken": "taken"})
+    taken = frame[frame["taken"]]
+    total = float(taken["flops"].sum())
+    frame["share"] = (frame["flops"] / total).where(frame["taken"], 0.0)
+    frame["seconds"] = frame["flops"] / work.rate if work.rate else math.nan
+    factors = work.itemsize * sum(
+        layer.width**2 + layer.outputs**2 + layer.width * layer.outputs for layer in work.layers
+    )
+    working = settled["batch_size"] * math.ceil(work.tokens) * pass_bytes(work.model, work.layers, work.itemsize)
+    parts = taken.groupby("step")["bytes"].sum()
+    held = float(parts.get("pass", 0.0) + parts.get("query gradients", 0.0))
+    frame.attrs = {
+        "flops": total,
+        "seconds": total / work.rate if work.rate else math.nan,
+        "bytes": factors + working + held,
+        "factor_bytes": factors,
+        "parameters": sum(p.numel() for p in work.model.parameters()),
+        "covered": sum(layer.parameters for layer in work.layers),
+        "examples": work.examples,
+        "tokens": work.tokens,
+        **settled,
+    }
+    return frame[["step", "layer", "route", "flops", "bytes", "share", "seconds", "taken", "why"]]
