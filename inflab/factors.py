@@ -190,6 +190,6 @@ def curvatures(factors: xr.DataTree, layers: Sequence[Layer], model: nn.Module) 
     return found
 
 
-def shared_with(node: xr.DataTree, name: str) -> str:
+def shared_with(node: xr.DataTree | xr.DataArray, name: str) -> str:
     """The layer whose activations, and so their covariance and eigenbasis, are those of this layer: often itself."""
     return str(node.attrs.get("shares_input_with", name))

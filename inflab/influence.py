@@ -5,21 +5,20 @@ Opening a saved result needs no torch: the engine is imported when a question ne
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import xarray as xr
 
-from inflab import factors as factor_arrays
-from inflab import labels, store
-from inflab.errors import LayerError, SettingError, StoreError, check_count
-from inflab.schema import influence_attrs, root_attrs
+from inflab import labels
+from inflab.errors import SettingError, check_count
+from inflab.fitted import Fitted
 from inflab.select import top as select_top
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from inflab.kronecker import Curvature
     from inflab.problem import Problem
     from inflab.run.local import Pass
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Influence"]
 
 
-class Influence:
+class Influence(Fitted):
     """A fitted method. Made by a method's `fit`, or by `inflab.load`.
 
     Args:
@@ -35,42 +34,21 @@ class Influence:
         problem: model, task and corpus; without it the arrays can be read but no question asked.
     """
 
-    def __init__(self, tree: xr.DataTree, problem: Problem | None = None) -> None:
-        self._tree = tree
-        self._problem = problem
-
-    @property
-    def factors(self) -> xr.DataTree:
-        """One child a layer: eigenvectors, eigenvalues, and the absolute damping in attrs."""
-        found = self._tree["factors"]
-        assert isinstance(found, xr.DataTree)
-        return found
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """Method, settings, seed, fingerprints: what every result carries too."""
-        return {str(name): value for name, value in self._tree.attrs.items()}
-
-    @property
-    def problem(self) -> Problem:
-        """Model, task and corpus.
-
-        Raises:
-            StoreError: when this was loaded without them.
-        """
-        if self._problem is None:
-            raise StoreError("this Influence was loaded without its problem; use inflab.load(path, problem=...)")
-        return self._problem
-
     def score(
         self,
         queries: xr.Dataset,
         *,
         by: str | Iterable[str] = (),
         rank: int | None = None,
+        truncation: Literal["whitened", "plain"] = "whitened",
+        rescore: int | None = None,
+        candidates: xr.Dataset | None = None,
         train: xr.Dataset | None = None,
+        store: str | Path | None = None,
+        client: Any = None,
         memory: int | str | None = None,
         batch_size: int | None = None,
+        shard_size: int | None = None,
         progress: bool = True,
     ) -> xr.Dataset:
         """Influence of every training sequence on every query (GB23 eq. 5): one pass over the training data.
@@ -78,54 +56,67 @@ class Influence:
         Args:
             queries: a corpus over `query` (`inflab.encode(..., dim="query")`).
             by: "layer" keeps the layers apart; () sums them.
-            rank: truncate each preconditioned query gradient to this rank (GB23 section 3.2.2); None is exact.
+            rank: truncate each preconditioned query gradient to this rank, so that more queries fit the memory together
+                (GB23 section 3.2.2); None is exact.
+            truncation: "whitened" loses least of the scores, "plain" least of the gradients (the paper's).
+            rescore: with `rank`, so many of the first sequences of each query are scored again exactly.
+            candidates: `train (query, rank)`, from `inflab.filter_candidates`: only these pairs are scored, in one
+                pass over those that some query names.
             train: other sequences to score instead of the training corpus.
-            memory: budget such as "3GB". Queries whose gradients do not fit it together cost one more pass a block.
+            store: where finished shards are kept: a run that was broken off goes on when it is called again, and the
+                result is opened from there, lazily. `inflab.load(path, partial=True)` opens what there is before.
+            client: a `dask.distributed.Client` whose workers make the pass.
+            memory: budget of each worker, such as "3GB". Queries whose gradients do not fit it together cost one more
+                pass a block.
             batch_size: examples in one pass; from the budget when None.
+            shard_size: sequences done and kept together, with `store` or `client`; from the corpus when None.
             progress: whether to show progress bars.
 
         Returns:
             `influence (query, train[, layer])`, nat per unit weight; the coordinates of both corpora, those of the
-            queries with the prefix `query_`; layers carry `block`, `kind` and `role`.
+            queries with the prefix `query_`; layers carry `block`, `kind` and `role`. With `rank`, `truncation_error
+            (query)`; with `rescore`, `is_exact (query, train)`; with `candidates`, `is_candidate (query, train)`, and
+            NaN where it is False. With `store` or `client`, attrs `shards_computed` and `shards_resumed` say what was
+            done now and what was there.
 
         Raises:
             CorpusError: when a corpus does not fit the problem.
             SettingError: when `by`, `rank` or `memory` is outside its domain.
             NumericsError: NaN or infinity; layer and batch are named.
+            StoreError: the store holds something else, is being written by another process, or cannot be written.
         """
-        from inflab.run.score import score_pairs
+        from inflab.run.asking import scores
+        from inflab.run.narrowing import among, check_rank, rescored
 
         by_layer = _by_layer(by)
-        if rank is not None:
-            check_count("rank", rank, "None for exact")
+        check_rank(rank, truncation, rescore)
         train = self._train(train)
         self.problem.check_corpus(queries, "query")
+        is_candidate = None
+        if candidates is not None:
+            train, is_candidate = among(queries, train, candidates)
         run, curvatures = self._prepare(memory, batch_size, progress)
-        value = score_pairs(run, curvatures, queries, train, by_layer=by_layer, rank=rank)
-        dims = ("query", "train", "layer")[: value.ndim]
-        coords = {**labels.train_coords(train), **labels.query_coords(queries)}
-        if by_layer:
-            coords = labels.layered(coords, run.layers)
-        note = f"truncated to rank {rank}" if rank is not None else "exact for this curvature"
-        return xr.Dataset(
-            {
-                "influence": (
-                    dims,
-                    value,
-                    influence_attrs(f"influence of each training sequence on each query, {note}"),
-                )
-            },
-            coords=coords,
-            attrs=self._attrs("scores", rank=rank or 0),
-        )
+        settings: dict[str, Any] = {"rank": rank or 0, "truncation": truncation} if rank else {"rank": 0}
+        found = scores(
+            run, curvatures, queries, train, self._attrs("scores", **settings), by_layer=by_layer, rank=rank,
+            truncation=truncation, store=store, client=client, shard_size=shard_size,
+        )  # fmt: skip
+        if is_candidate is not None:
+            found = found.assign(influence=found["influence"].where(is_candidate), is_candidate=is_candidate)
+        if rescore is not None:
+            found = rescored(run, curvatures, queries, train, found, rescore, by_layer=by_layer)
+        return found
 
     def self_influence(
         self,
         *,
         by: str | Iterable[str] = (),
         train: xr.Dataset | None = None,
+        store: str | Path | None = None,
+        client: Any = None,
         memory: int | str | None = None,
         batch_size: int | None = None,
+        shard_size: int | None = None,
         progress: bool = True,
     ) -> xr.Dataset:
         """Influence of each sequence on its own log-probability; large for memorised and mislabelled examples.
@@ -133,28 +124,24 @@ class Influence:
         Args:
             by: "layer" keeps the layers apart.
             train: other sequences instead of the training corpus.
-            memory: budget such as "3GB".
+            store: as for `score`.
+            client: as for `score`.
+            memory: budget of each worker, such as "3GB".
             batch_size: examples in one pass; from the budget when None.
+            shard_size: as for `score`.
             progress: whether to show progress bars.
 
         Returns:
             `influence (train[, layer])`, nat per unit weight, never negative.
         """
-        from inflab.run.score import self_influence
+        from inflab.run.asking import self_influence
 
         by_layer = _by_layer(by)
         train = self._train(train)
         run, curvatures = self._prepare(memory, batch_size, progress)
-        positions = np.arange(train.sizes["train"])
-        value = self_influence(run, curvatures, train, positions, by_layer=by_layer)
-        coords = labels.train_coords(train)
-        coords = labels.layered(coords, run.layers) if by_layer else coords
-        described = influence_attrs("influence of each training sequence on its own log-probability")
-        return xr.Dataset(
-            {"influence": (("train", "layer")[: value.ndim], value, described)},
-            coords=coords,
-            attrs=self._attrs("self_influence"),
-        )
+        attrs = self._attrs("self_influence")
+        own = {"store": store, "client": client, "shard_size": shard_size}
+        return self_influence(run, curvatures, train, attrs, by_layer=by_layer, **own)
 
     def attribute(
         self,
@@ -191,27 +178,16 @@ class Influence:
             CorpusError: when `top` names queries or sequences that are not there, or the corpus has no tokens.
             SettingError: when `view` is unknown, or `pairs` is asked of "output".
         """
-        from inflab.run.score import token_pairs, token_scores
-        from inflab.run.views import output_scores
+        from inflab.run.attributing import attributed, check_view
 
-        if view not in ("update", "output"):
-            raise SettingError(f"view={view!r} is not one of 'update', 'output'")
-        if pairs and view != "update":
-            raise SettingError(f"pairs=True needs view='update', got view={view!r}")
+        check_view(view, pairs)
         train = self._train(train)
         self.problem.check_corpus(queries, "query")
         labels.check_tokens(train)
-        chosen, is_ranked = labels.positions(queries, train, top)
+        chosen = labels.positions(queries, train, top)
         run, curvatures = self._prepare(memory, batch_size, progress)
-        wanted = chosen[is_ranked]
-        engine = {"output": output_scores, "update": token_pairs if pairs else token_scores}[view]
-        value = engine(run, curvatures, queries, train, wanted)
-        names = ["token"] if view == "output" else ["layer", "token", "query_token"][: value.ndim - 1]
-        full = np.full((*is_ranked.shape, *value.shape[1:]), np.nan, dtype=value.dtype)
-        full[is_ranked] = value
-        return labels.token_dataset(
-            full, names, train, queries, top, chosen[..., 1], run.layers, self._attrs("tokens", view=view)
-        )
+        attrs = self._attrs("tokens", view=view)
+        return attributed(run, curvatures, queries, train, top, *chosen, attrs, view=view, pairs=pairs)
 
     def explain(self, queries: xr.Dataset, k: int = 10, *, progress: bool = True) -> xr.DataTree:
         """Everything the Explorer shows, as labelled arrays that can be saved and opened without the model.
@@ -242,69 +218,43 @@ class Influence:
         tree: xr.DataTree = xr.DataTree.from_dict({"/": root, "scores": scores, **lists, **tokens})
         return tree
 
-    def with_damping(self, damping: float, damping_kind: Literal["relative", "absolute"] | None = None) -> Influence:
-        """The same factors under another damping; nothing is fitted again.
+    def plan(
+        self,
+        queries: xr.Dataset,
+        *,
+        rank: int | None = None,
+        train: xr.Dataset | None = None,
+        memory: int | str | None = None,
+        batch_size: int | None = None,
+        rate: float | None = None,
+    ) -> pd.DataFrame:
+        """What `score` would do, before any work: operations, bytes and passes of each route, and the route taken.
 
         Args:
-            damping: not negative.
-            damping_kind: "relative" or "absolute"; as fitted when None.
+            queries: a corpus over `query`.
+            rank: as for `score`; likewise `train`, `memory` and `batch_size`.
+            train: the sequences to be scored.
+            memory: budget such as "3GB".
+            batch_size: examples in one pass.
+            rate: floating point operations in a second; measured here in a fraction of a second when None.
 
         Returns:
-            A new Influence; arrays are shared.
-
-        Raises:
-            SettingError: when damping is negative.
-            NumericsError: when a layer would be singular; named.
+            A table: `step`, `layer`, `route`, `flops`, `bytes`, `share`, `seconds`, `taken`, `why`; totals in `attrs`.
         """
-        settings = json.loads(self.attrs["settings"])
-        kind = damping_kind or settings["damping_kind"]
-        nodes = {name: node.to_dataset(inherit=False) for name, node in self.factors.children.items()}
-        nodes = factor_arrays.with_damping(nodes, damping, kind)
-        settings |= {"damping": damping, "damping_kind": kind}
-        root = xr.Dataset(attrs={**self.attrs, "settings": json.dumps(settings)})
-        tree = xr.DataTree.from_dict({"/": root, **{f"/factors/{name}": node for name, node in nodes.items()}})
-        return Influence(tree, self._problem)
+        from inflab.plan import mean_tokens, plan_score, workload
 
-    def save(self, path: str | Path) -> None:
-        """Write factors, settings and fingerprints as a zarr v3 store, complete or not at all.
-
-        Raises:
-            StoreError: when `path` exists or cannot be written.
-        """
-        store.save(self._tree, path)
-
-    def __repr__(self) -> str:
-        settings = json.loads(self.attrs["settings"])
-        return (
-            f"Influence({self.attrs['method']}, {len(self.factors.children)} layers, damping={settings['damping']} "
-            f"{settings['damping_kind']}, n_train={self.attrs['n_train']}, model {self.attrs['model_fingerprint']}"
-            + (")" if self._problem is not None else ", no problem attached)")
+        train = self._train(train)
+        self.problem.check_corpus(queries, "query")
+        work = workload(
+            self.problem.model,
+            self._layers(),
+            examples=train.sizes["train"],
+            tokens=mean_tokens(train),
+            memory=memory,
+            rate=rate,
+            batch=batch_size,
         )
-
-    def _prepare(
-        self, memory: int | str | None, batch_size: int | None, progress: bool
-    ) -> tuple[Pass, dict[str, Curvature]]:
-        from inflab.run.local import Pass
-
-        problem, settings = self.problem, json.loads(self.attrs["settings"])
-        problem.check_model()
-        layers = [factor_arrays.layer_of(str(name), node) for name, node in self.factors.children.items()]
-        modules = dict(problem.model.named_modules())
-        lost = [layer.name for layer in layers if layer.name not in modules]
-        if lost:
-            raise LayerError(f"the model has no layer {lost[0]!r}, which was fitted; use the model of the fit")
-        run = Pass(problem, layers, settings["dtype"], memory, batch_size, int(self.attrs["seed"]), progress)
-        run.budget()
-        return run, factor_arrays.curvatures(self.factors, layers, problem.model)
-
-    def _train(self, train: xr.Dataset | None) -> xr.Dataset:
-        if train is None:
-            return self.problem.corpus
-        self.problem.check_corpus(train, "train")
-        return train
-
-    def _attrs(self, kind: str, **extra: Any) -> dict[str, Any]:
-        return {**self.attrs, **root_attrs(kind, **extra)}
+        return plan_score(work, queries=queries.sizes["query"], query_tokens=mean_tokens(queries), rank=rank)
 
 
 def _by_layer(by: str | Iterable[str]) -> bool:

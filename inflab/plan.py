@@ -13,14 +13,16 @@ from typing import Any
 
 import pandas as pd
 import torch
+import xarray as xr
 from torch import nn
 
+from inflab.corpus import corpus_dim
 from inflab.errors import SettingError, check_count
 from inflab.kronecker import rotates_tokens
 from inflab.layer import Layer
-from inflab.memory import batch_size, kept_budget, pass_bytes, query_block
+from inflab.memory import batch_size, kept_budget, parse_memory, pass_bytes, query_block
 
-__all__ = ["Workload", "pass_flops", "plan_fit", "plan_score", "product_rate"]
+__all__ = ["Workload", "mean_tokens", "pass_flops", "plan_fit", "plan_score", "product_rate", "workload"]
 
 _EIGH = 9  # operations of a symmetric eigendecomposition with vectors, times n^3
 _SYMMETRIC = 5 / 8  # of a symmetric product, in blocks of a quarter (`inflab.products.add_gram`)
@@ -84,6 +86,44 @@ def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)
     return 4 * size**3 / sorted(seconds[1:])[2]
+
+
+def workload(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    *,
+    examples: int,
+    tokens: float,
+    memory: int | str | None = None,
+    rate: float | None = None,
+    batch: int | None = None,
+) -> Workload:
+    """Sizes of work with this model, its budget and its rate; a model on `meta` is taken to run on this machine's CPU.
+
+    Args:
+        model: any module.
+        layers: the covered layers.
+        examples: training sequences.
+        tokens: tokens of one of them, on average.
+        memory: budget such as "80GB"; half of what is free when None.
+        rate: floating point operations in a second; measured in a fraction of a second when None.
+        batch: examples in a pass, or None.
+
+    Returns:
+        A `Workload`.
+    """
+    weights = [*model.parameters(), *model.buffers()]
+    device = next((value.device for value in weights if not value.is_meta), torch.device("cpu"))
+    itemsize = 8 if any(value.dtype == torch.float64 for value in weights) else 4
+    budget = parse_memory(memory, device)
+    rate = product_rate(device) if rate is None else rate
+    return Workload(model, layers, examples, tokens, budget, rate, itemsize, batch)
+
+
+def mean_tokens(corpus: xr.Dataset) -> float:
+    """Tokens of text of an example, on average; 1 for tables."""
+    is_text = corpus.get("is_text")
+    return 1.0 if is_text is None else float(is_text.sum()) / corpus.sizes[corpus_dim(corpus)]
 
 
 def pass_flops(model: nn.Module, layers: Sequence[Layer], tokens: float) -> float:
@@ -177,7 +217,9 @@ def _fit_rows(work: Workload, layer: Layer, blocks: int, leader: str) -> Iterato
     each, how = rotation(work, layer, work.tokens)
     yield Row("eigenvalues", layer.name, "gradients formed, then rotated", formed, 0, False)
     squares = work.itemsize * outputs * width
-    yield Row("eigenvalues", layer.name, how, work.examples * each, squares, True, "fewer multiplications, side by side")
+    yield Row(
+        "eigenvalues", layer.name, how, work.examples * each, squares, True, "fewer multiplications, side by side"
+    )
 
 
 def plan_score(work: Workload, *, queries: int, query_tokens: float, rank: int | None = None) -> pd.DataFrame:
@@ -254,7 +296,7 @@ def table(work: Workload, rows: Sequence[Row], **settled: float) -> pd.DataFrame
     working = settled["batch_size"] * math.ceil(work.tokens) * pass_bytes(work.model, work.layers, work.itemsize)
     parts = taken.groupby("step")["bytes"].sum()
     held = float(parts.get("pass", 0.0) + parts.get("query gradients", 0.0))
-    frame.attrs = {
+    totals: dict[str, float] = {
         "flops": total,
         "seconds": total / work.rate if work.rate else math.nan,
         "bytes": factors + working + held,
@@ -263,6 +305,6 @@ def table(work: Workload, rows: Sequence[Row], **settled: float) -> pd.DataFrame
         "covered": sum(layer.parameters for layer in work.layers),
         "examples": work.examples,
         "tokens": work.tokens,
-        **settled,
     }
+    frame.attrs.update({**totals, **settled})
     return frame[["step", "layer", "route", "flops", "bytes", "share", "seconds", "taken", "why"]]

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import xarray as xr
+from torch import nn
 
 from inflab import factors
 from inflab.capture import Quantity
@@ -18,6 +20,7 @@ from inflab.errors import SettingError, check_count
 from inflab.factors import LayerFactors
 from inflab.influence import Influence
 from inflab.layer import Layer, LayerPattern, select_layers
+from inflab.plan import mean_tokens, plan_fit, workload
 from inflab.problem import Problem
 from inflab.run.asking import identity
 from inflab.run.fitting import Fitting, bytes_of_fit
@@ -132,6 +135,43 @@ class LayerMethod(ABC):
                 tree = fitting.finish(tree)
             tree.attrs |= work.attrs()
         return Influence(tree, problem)
+
+    def plan(
+        self,
+        model: nn.Module | Problem,
+        *,
+        examples: int | None = None,
+        tokens: float | None = None,
+        memory: int | str | None = None,
+        batch_size: int | None = None,
+        rate: float | None = None,
+    ) -> pd.DataFrame:
+        """What an EK-FAC fit would do, before any work: operations, bytes and passes of each route.
+
+        Args:
+            model: a `Problem`; or any module, also on the `meta` device, whose weights do not exist.
+            examples: training sequences; those of the problem when None.
+            tokens: tokens of one, on average; those of the problem when None.
+            memory: budget such as "80GB"; half of what is free here when None.
+            batch_size: examples in one pass.
+            rate: floating point operations in a second; measured here in a fraction of a second when None.
+
+        Returns:
+            A table: `step`, `layer`, `route`, `flops`, `bytes`, `share`, `seconds`, `taken`, `why`; totals in `attrs`.
+
+        Raises:
+            SettingError: when a module is given without `examples` and `tokens`.
+        """
+        if isinstance(model, Problem):
+            examples = model.corpus.sizes["train"] if examples is None else examples
+            tokens = mean_tokens(model.corpus) if tokens is None else tokens
+            model = model.model
+        if examples is None or tokens is None:
+            raise SettingError(f"examples={examples!r}, tokens={tokens!r}: a model without a corpus needs both")
+        layers = select_layers(model, self.layers)
+        n = min(examples, self.max_examples or examples)
+        work = workload(model, layers, examples=n, tokens=tokens, memory=memory, rate=rate, batch=batch_size)
+        return plan_fit(work, blocks=getattr(self, "blocks", 1))
 
     def settings(self, layers: list[Layer]) -> str:
         """The settings as JSON text; a pattern that is a function is recorded as the layers it chose."""

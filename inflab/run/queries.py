@@ -82,11 +82,15 @@ def query_blocks(run: Pass, n_query: int, rank: int | None = None) -> Iterator[n
         yield np.arange(start, min(start + size, n_query))
 
 
-def truncation_error(ready: Mapping[str, Preconditioned]) -> np.ndarray | None:
-    """Relative error of each truncated query over all layers, `(q,)`, in the norm that was minimised; None if exact."""
-    lost = sum(p.lost.cpu() for p in ready.values() if p.lost is not None)
-    whole = sum(p.whole.cpu() for p in ready.values() if p.whole is not None)
-    return None if not isinstance(lost, Tensor) else (lost / whole).sqrt().numpy()
+def truncation_error(ready: Mapping[str, Preconditioned]) -> np.ndarray:
+    """Relative error of each truncated query over all layers, `(q,)`, in the norm that was minimised; 0 if exact."""
+    n = len(next(iter(ready.values())))
+    lost, whole = np.zeros(n), np.zeros(n)
+    for held in ready.values():
+        if held.lost is not None and held.whole is not None:
+            lost += held.lost.double().cpu().numpy()
+            whole += held.whole.double().cpu().numpy()
+    return np.sqrt(lost / np.where(whole > 0, whole, 1))
 
 
 def _sides(curvature: Curvature, layer: Layer, queries: int, against: xr.Dataset | None) -> Sides:

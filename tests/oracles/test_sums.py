@@ -6,6 +6,8 @@ independent derivative says it is.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -183,19 +185,34 @@ def test_full_rank_is_exact() -> None:
     assert errors[-1] <= 1e-9
 
 
+@pytest.mark.parametrize("truncation", ["plain", "whitened"])
 @pytest.mark.parametrize("rank", [1, 2])
-def test_each_rank_is_the_best_of_that_rank(rank: int) -> None:
-    """By layer: the preconditioned query gradient cut by numpy's own SVD."""
+def test_each_rank_is_the_best_of_that_rank(rank: int, truncation: str) -> None:
+    """By layer: the preconditioned query gradient cut by numpy's own SVD; whitened: `S^1/2 P A^1/2` cut, mapped back."""
     influence, queries = fitted("gpt2")
-    found = influence.score(queries, by="layer", rank=rank, progress=False)["influence"]
+    asked = influence.score(queries, by="layer", rank=rank, truncation=truncation, progress=False)
     names = list(influence.factors.children)
     grad_l = expected_gradients(influence.problem, names)
+    lost_q, whole_q = np.zeros(len(queries["query"])), np.zeros(len(queries["query"]))
     for name, value_qoi in preconditioned(influence, queries, names).items():
-        left, size, right = np.linalg.svd(value_qoi.numpy(), full_matrices=False)
+        roots = [root(influence.factors[name], side, truncation) for side in ("gradient", "activation")]
+        seen_qoi = roots[0] @ value_qoi.numpy() @ roots[1]
+        left, size, right = np.linalg.svd(seen_qoi, full_matrices=False)
+        whole_q += (size**2).sum(1)
+        lost_q += (size[:, rank:] ** 2).sum(1)
         size[:, rank:] = 0
-        cut_qoi = left * size[:, None] @ right
+        cut_qoi = np.linalg.inv(roots[0]) @ (left * size[:, None] @ right) @ np.linalg.inv(roots[1])
         expected = -np.einsum("qoi,boi->qb", cut_qoi, grad_l[name].numpy())
-        assert_close(found.sel(layer=name), expected)
+        assert_close(asked["influence"].sel(layer=name), expected, 1e-7 if truncation == "whitened" else 1e-9)
+    assert_close(asked["truncation_error"], np.sqrt(lost_q / whole_q), 1e-7)
+
+
+def root(node: Any, side: str, truncation: str) -> np.ndarray:
+    """The square root of a covariance, its axes of least variance held up as inflab holds them; else the identity."""
+    q, values = basis(node, side).numpy(), node[f"{side}_eigenvalues"].to_numpy()
+    if truncation == "plain":
+        values = np.ones_like(values)
+    return q * np.sqrt(np.maximum(values, 1e-6 * values.max())) @ q.T
 
 
 @pytest.mark.parametrize("kind", ["Linear", "Conv2d"])

@@ -1,0 +1,130 @@
+"""What a fit leaves behind: factors, settings and fingerprints, with or without the problem they came from.
+
+Opening a saved result needs no torch: the engine is imported when a question needs a pass.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import xarray as xr
+
+from inflab import factors as factor_arrays
+from inflab import store as stores
+from inflab.errors import LayerError, StoreError
+from inflab.schema import root_attrs
+
+if TYPE_CHECKING:
+    from inflab.kronecker import Curvature
+    from inflab.layer import Layer
+    from inflab.problem import Problem
+    from inflab.run.local import Pass
+
+__all__ = ["Fitted"]
+
+
+class Fitted:
+    """Factors as labelled arrays; the questions are those of `inflab.Influence`.
+
+    Args:
+        tree: the factors with their attrs (DESIGN section 3).
+        problem: model, task and corpus; without it the arrays can be read but no question asked.
+    """
+
+    def __init__(self, tree: xr.DataTree, problem: Problem | None = None) -> None:
+        self._tree = tree
+        self._problem = problem
+
+    @property
+    def factors(self) -> xr.DataTree:
+        """One child a layer: eigenvectors, eigenvalues, and the absolute damping in attrs."""
+        found = self._tree["factors"]
+        assert isinstance(found, xr.DataTree)
+        return found
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Method, settings, seed, fingerprints: what every result carries too."""
+        return {str(name): value for name, value in self._tree.attrs.items()}
+
+    @property
+    def problem(self) -> Problem:
+        """Model, task and corpus.
+
+        Raises:
+            StoreError: when this was loaded without them.
+        """
+        if self._problem is None:
+            raise StoreError("this Influence was loaded without its problem; use inflab.load(path, problem=...)")
+        return self._problem
+
+    def with_damping(self, damping: float, damping_kind: Literal["relative", "absolute"] | None = None) -> Self:
+        """The same factors under another damping; nothing is fitted again.
+
+        Args:
+            damping: not negative.
+            damping_kind: "relative" or "absolute"; as fitted when None.
+
+        Returns:
+            A new one; arrays are shared.
+
+        Raises:
+            SettingError: when damping is negative.
+            NumericsError: when a layer would be singular; named.
+        """
+        settings = json.loads(self.attrs["settings"])
+        kind = damping_kind or settings["damping_kind"]
+        nodes = {name: node.to_dataset(inherit=False) for name, node in self.factors.children.items()}
+        nodes = factor_arrays.with_damping(nodes, damping, kind)
+        settings |= {"damping": damping, "damping_kind": kind}
+        root = xr.Dataset(attrs={**self.attrs, "settings": json.dumps(settings)})
+        tree = xr.DataTree.from_dict({"/": root, **{f"/factors/{name}": node for name, node in nodes.items()}})
+        return type(self)(tree, self._problem)
+
+    def save(self, path: str | Path) -> None:
+        """Write factors, settings and fingerprints as a zarr v3 store, complete or not at all.
+
+        Raises:
+            StoreError: when `path` exists or cannot be written.
+        """
+        stores.save(self._tree, path)
+
+    def __repr__(self) -> str:
+        settings = json.loads(self.attrs["settings"])
+        return (
+            f"Influence({self.attrs['method']}, {len(self.factors.children)} layers, damping={settings['damping']} "
+            f"{settings['damping_kind']}, n_train={self.attrs['n_train']}, model {self.attrs['model_fingerprint']}"
+            + (")" if self._problem is not None else ", no problem attached)")
+        )
+
+    def _prepare(
+        self, memory: int | str | None, batch_size: int | None, progress: bool
+    ) -> tuple[Pass, dict[str, Curvature]]:
+        from inflab.run.local import Pass
+
+        problem, settings = self.problem, json.loads(self.attrs["settings"])
+        problem.check_model()
+        layers = self._layers()
+        modules = dict(problem.model.named_modules())
+        lost = [layer.name for layer in layers if layer.name not in modules]
+        if lost:
+            raise LayerError(f"the model has no layer {lost[0]!r}, which was fitted; use the model of the fit")
+        shared = {str(name): factor_arrays.shared_with(node, str(name)) for name, node in self.factors.children.items()}
+        run = Pass(problem, layers, settings["dtype"], memory, batch_size, int(self.attrs["seed"]), progress, shared)
+        run.budget()
+        return run, factor_arrays.curvatures(self.factors, layers, problem.model)
+
+    def _layers(self) -> list[Layer]:
+        return [factor_arrays.layer_of(str(name), node) for name, node in self.factors.children.items()]
+
+    def _train(self, train: xr.Dataset | None) -> xr.Dataset:
+        if train is None:
+            return self.problem.corpus
+        self.problem.check_corpus(train, "train")
+        return train
+
+    def _attrs(self, kind: str, **extra: Any) -> dict[str, Any]:
+        fitted = {name: value for name, value in self.attrs.items() if name not in stores.COUNTS}
+        return {**fitted, **root_attrs(kind, **extra)}

@@ -1,0 +1,212 @@
+"""The workers of a `dask.distributed` cluster do the shards.
+
+The pass (model, task, corpus) goes to every worker once. Each worker does one shard at a time with as many threads as
+it has, since hooks on a model serve one pass. Dask does the shards of a lost worker again; what was brought to the
+workers and went down with the last of them is brought again. Sums are added on the workers, in the order of
+`inflab.run.tree`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from inflab.errors import MissingDependencyError, SettingError
+from inflab.run import tree
+from inflab.run.ledger import Arrays, Ledger
+from inflab.run.local import Pass
+from inflab.run.work import Shard
+
+__all__ = ["Cluster"]
+
+_LOST = ("cancelled", "lost")
+
+
+@dataclass
+class _Handle:
+    """Something that is on the workers, and how to have it there again when it is lost."""
+
+    make: Callable[[], Any]
+    future: Any = None
+
+    def live(self) -> Any:
+        """The future, made when there is none or its value went down with a worker."""
+        if self.future is None or self.future.status in _LOST:
+            self.future = self.make()
+        return self.future
+
+
+class Cluster:
+    """A `inflab.run.work.Crew` of dask workers; a context manager, which lets go of what it brought to them.
+
+    Args:
+        client: a synchronous `dask.distributed.Client`.
+
+    Raises:
+        MissingDependencyError: when dask.distributed is not installed.
+        SettingError: when `client` is none.
+    """
+
+    def __init__(self, client: Any) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            raise MissingDependencyError(
+                "client= needs dask.distributed; install it with: pip install 'inflab[distributed]'"
+            ) from error
+        if not isinstance(client, distributed.Client) or client.asynchronous:
+            raise SettingError(
+                f"client={client!r} is not a dask.distributed.Client; give Client(cluster), not asynchronous"
+            )
+        self._client = client
+        self._lock = f"inflab-{uuid.uuid4().hex}"
+        self._running: set[Any] = set()
+
+    def __enter__(self) -> Cluster:
+        self._client.wait_for_workers(1)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._client.cancel(list(self._running))
+        self._running.clear()
+
+    def share(self, value: Any, *, everyone: bool = True) -> _Handle:
+        """Bring something to the workers."""
+
+        def scatter() -> Any:
+            self._client.wait_for_workers(1)
+            return self._client.scatter([value], broadcast=everyone, hash=False)[0]
+
+        return _Handle(scatter)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> _Handle:
+        """Have something computed by one worker; it stays there, and others fetch it from it."""
+        return _Handle(lambda: self._submit(function, *map(_live, args), priority=1))
+
+    def each(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
+        """Items in whichever order they are done.
+
+        Yields:
+            Each item with its result.
+        """
+        from distributed import as_completed
+
+        waiting = list(items)
+        while waiting:
+            # Futures that a worker took down with it come back as cancelled, and go into the next round.
+            asked = {self._submit(function, *map(_live, shared), _live(item)): item for item in waiting}
+            waiting = []
+            try:
+                for future in as_completed(list(asked)):
+                    item = asked.pop(future)
+                    if future.status in _LOST:
+                        waiting.append(item)
+                    else:
+                        yield item, self._result(future)
+                    self._running.discard(future)
+            finally:
+                self._drop(asked)
+
+    def total(
+        self,
+        function: Callable[..., Arrays],
+        shards: Sequence[Shard],
+        shared: Sequence[Any],
+        done: Callable[[Shard], None],
+    ) -> Arrays:
+        """The sum over shards: a tree of tasks, of which only the root comes here."""
+        from distributed import as_completed
+
+        while True:
+            ready = [_live(handle) for handle in shared]
+            leaves = {self._submit(function, *ready, shard): shard for shard in shards}
+            root = self._added(list(leaves), (0, len(shards)))
+            is_lost = False
+            try:
+                for future in as_completed(list(leaves)):
+                    shard = leaves.pop(future)  # with no hold on it, its sums are freed when they are added
+                    self._running.discard(future)
+                    is_lost = is_lost or future.status in _LOST
+                    if not is_lost:
+                        if future.status == "error":
+                            self._result(future)
+                        done(shard)
+                if not is_lost:
+                    return dict(self._result(root))
+            finally:
+                self._drop([*leaves, root])
+
+    def budget(self, run: Pass) -> int:
+        """Half of the smallest worker's memory; half of what is free here where workers have no limit."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+        return int(min(limits) // 2) if limits else run.budget()
+
+    def reaches(self, ledger: Ledger) -> bool:
+        """Whether every worker sees the store's disk."""
+        seen = self._client.run(_sees, ledger, on_error="return").values()
+        return bool(seen) and all(answer is True for answer in seen)
+
+    def _added(self, leaves: Sequence[Any], span: tree.Span) -> Any:
+        if span[1] - span[0] == 1:
+            return leaves[span[0]]
+        # Adding comes before further shards: it frees memory.
+        return self._submit(tree.add, *(self._added(leaves, half) for half in tree.halves(span)), priority=1)
+
+    def _submit(self, function: Callable[..., Any], *args: Any, priority: int = 0) -> Any:
+        future = self._client.submit(
+            _alone,
+            self._lock,
+            function,
+            *args,
+            priority=priority,
+            pure=False,
+            key=f"{function.__name__}-{uuid.uuid4()}",
+        )
+        self._running.add(future)
+        return future
+
+    def _result(self, future: Any) -> Any:
+        from distributed import KilledWorker
+
+        try:
+            return future.result()
+        except KilledWorker as error:
+            raise SettingError(
+                f"a shard ended every worker that tried it ({error}); most often the memory was too small: give a "
+                "smaller memory=, batch_size= or shard_size=, or workers with more memory"
+            ) from error
+
+    def _drop(self, futures: Iterable[Any]) -> None:
+        held = list(futures)
+        self._client.cancel([future for future in held if not future.done()])
+        self._running.difference_update(held)
+
+
+def _live(value: Any) -> Any:
+    """What a handle stands for, also inside a tuple; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(_live(part) for part in value)
+    return value.live() if isinstance(value, _Handle) else value
+
+
+def _sees(ledger: Ledger) -> bool:
+    return ledger.is_here()
+
+
+def _alone(lock: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Run on a worker: nothing else of this job in the process meanwhile, and all the worker's threads for torch."""
+    from dask.utils import SerializableLock
+    from distributed import get_worker
+
+    with SerializableLock(lock):
+        before = torch.get_num_threads()
+        torch.set_num_threads(get_worker().state.nthreads)
+        try:
+            return function(*args)
+        finally:
+            torch.set_num_threads(before)
