@@ -36,6 +36,7 @@ class LayerFactors:
         tokens: number of tokens averaged over.
         examples: number of examples averaged over.
         shares_input_with: the first layer that reads the same input, or "" for the layer itself.
+        activation_share: how much of A its diagonal blocks keep, of its squared norm; likewise `gradient_share` of S.
     """
 
     eigenvalues: Tensor | None = None
@@ -46,6 +47,8 @@ class LayerFactors:
     tokens: int = 0
     examples: int = 0
     shares_input_with: str = ""
+    activation_share: float = 1.0
+    gradient_share: float = 1.0
 
 
 _VARIABLES = {
@@ -102,6 +105,8 @@ def layer_node(layer: Layer, found: LayerFactors) -> xr.Dataset:
             "parameters": layer.parameters,
             "tokens": found.tokens,
             "examples": found.examples,
+            "activation_share_kept": found.activation_share,
+            "gradient_share_kept": found.gradient_share,
             "shares_input_with": found.shares_input_with or layer.name,
             "basis": "standard" if found.gradient_eigenvectors is None else "eigen",
         },

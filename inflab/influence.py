@@ -241,7 +241,8 @@ class Influence(Fitted):
         Returns:
             A table: `step`, `layer`, `route`, `flops`, `bytes`, `share`, `seconds`, `taken`, `why`; totals in `attrs`.
         """
-        from inflab.plan import mean_tokens, plan_score, workload
+        from inflab.plan import plan_score
+        from inflab.workload import mean_tokens, workload
 
         train = self._train(train)
         self.problem.check_corpus(queries, "query")

@@ -21,6 +21,7 @@ __all__ = [
     "Curvature",
     "Rotated",
     "add_second_moment",
+    "block_share",
     "eigenbasis",
     "example_gradients",
     "pair_influence",
@@ -67,6 +68,16 @@ def eigenbasis(moment: Tensor, blocks: int = 1) -> tuple[Tensor | None, Tensor]:
         vectors[place[:, None], place] = vector.to(moment.dtype)
         values[place] = value.clamp(min=0).to(moment.dtype)
     return vectors, values
+
+
+def block_share(moment: Tensor, blocks: int) -> float:
+    """How much of a covariance its diagonal blocks keep: their share of its squared Frobenius norm (GB23 App. A)."""
+    if moment.ndim == 1 or blocks == 1:
+        return 1.0
+    places = torch.arange(len(moment), device=moment.device).tensor_split(blocks)
+    kept = sum(float(moment[place[:, None], place].double().square().sum()) for place in places)
+    whole = float(moment.double().square().sum())
+    return kept / whole if whole > 0 else 1.0
 
 
 def example_gradients(activation: Tensor, gradient_bto: Tensor, width: int) -> Tensor:

@@ -12,52 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import torch
-import xarray as xr
 from torch import nn
 
-from inflab.corpus import corpus_dim
 from inflab.errors import SettingError, check_count
 from inflab.kronecker import rotates_tokens
 from inflab.layer import Layer
-from inflab.memory import batch_size, kept_budget, parse_memory, pass_bytes, query_block
+from inflab.memory import batch_size, kept_budget, pass_bytes, query_block
+from inflab.preconditioned import low_rank_costs
+from inflab.workload import Workload
 
-__all__ = ["Workload", "mean_tokens", "pass_flops", "plan_fit", "plan_score", "product_rate", "workload"]
+__all__ = ["pass_flops", "plan_fit", "plan_score"]
 
 _EIGH = 9  # operations of a symmetric eigendecomposition with vectors, times n^3
 _SYMMETRIC = 5 / 8  # of a symmetric product, in blocks of a quarter (`inflab.products.add_gram`)
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is to be done, in sizes.
-
-    Attributes:
-        model: any module; only its shapes are read.
-        layers: the covered layers.
-        examples: training sequences.
-        tokens: tokens of one of them, on average.
-        memory: budget in bytes.
-        rate: floating point operations in a second that matrix products reach; None gives no times.
-        itemsize: bytes of a number.
-        batch: examples in a pass, or None for the budget's own.
-    """
-
-    model: nn.Module
-    layers: Sequence[Layer]
-    examples: int
-    tokens: float
-    memory: int
-    rate: float | None = None
-    itemsize: int = 4
-    batch: int | None = None
-
-    def __post_init__(self) -> None:
-        check_count("examples", self.examples)
-        if not (math.isfinite(self.tokens) and self.tokens >= 1):
-            raise SettingError(f"tokens={self.tokens!r} must be at least 1, the mean length of an example")
-        if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
-            raise SettingError(f"rate={self.rate!r} must be positive: floating point operations in a second")
 
 
 @dataclass(frozen=True)
@@ -71,59 +38,6 @@ class Row:
     bytes: float = 0.0
     is_taken: bool = True
     why: str = ""
-
-
-def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
-    """Floating point operations in a second that a large matrix product reaches here: the median of five."""
-    import time
-
-    a, b = torch.randn(2 * size, size, dtype=dtype, device=device), torch.randn(size, size, dtype=dtype, device=device)
-    seconds = []
-    for _ in range(6):
-        start = time.perf_counter()
-        torch.mm(a, b)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    return 4 * size**3 / sorted(seconds[1:])[2]
-
-
-def workload(
-    model: nn.Module,
-    layers: Sequence[Layer],
-    *,
-    examples: int,
-    tokens: float,
-    memory: int | str | None = None,
-    rate: float | None = None,
-    batch: int | None = None,
-) -> Workload:
-    """Sizes of work with this model, its budget and its rate; a model on `meta` is taken to run on this machine's CPU.
-
-    Args:
-        model: any module.
-        layers: the covered layers.
-        examples: training sequences.
-        tokens: tokens of one of them, on average.
-        memory: budget such as "80GB"; half of what is free when None.
-        rate: floating point operations in a second; measured in a fraction of a second when None.
-        batch: examples in a pass, or None.
-
-    Returns:
-        A `Workload`.
-    """
-    weights = [*model.parameters(), *model.buffers()]
-    device = next((value.device for value in weights if not value.is_meta), torch.device("cpu"))
-    itemsize = 8 if any(value.dtype == torch.float64 for value in weights) else 4
-    budget = parse_memory(memory, device)
-    rate = product_rate(device) if rate is None else rate
-    return Workload(model, layers, examples, tokens, budget, rate, itemsize, batch)
-
-
-def mean_tokens(corpus: xr.Dataset) -> float:
-    """Tokens of text of an example, on average; 1 for tables."""
-    is_text = corpus.get("is_text")
-    return 1.0 if is_text is None else float(is_text.sum()) / corpus.sizes[corpus_dim(corpus)]
 
 
 def pass_flops(model: nn.Module, layers: Sequence[Layer], tokens: float) -> float:
@@ -211,7 +125,7 @@ def _fit_rows(work: Workload, layer: Layer, blocks: int, leader: str) -> Iterato
     else:
         yield Row("covariances", layer.name, "upper half", moments * _SYMMETRIC, held, True, "symmetric")
     sides = [outputs, *([] if is_one_hot or leader != layer.name else [width])]
-    bases = work.itemsize * sum(n**2 / blocks for n in sides)
+    bases = work.itemsize * sum(n**2 for n in sides)  # kept whole, zero outside the blocks
     yield Row("eigenbases", layer.name, f"{blocks} blocks", sum(_EIGH * n**3 / blocks**2 for n in sides), bases)
     formed = work.examples * (2 * work.tokens * outputs * width + 2 * outputs * width * (outputs + width))
     each, how = rotation(work, layer, work.tokens)
@@ -262,19 +176,33 @@ def _score_rows(
     each, how = rotation(work, layer, query_tokens)
     rotated = each + (2 * query_tokens * entries if query_tokens <= 1 else 0)
     held = work.itemsize * block * (entries if rank is None else min(rank, outputs, width) * (outputs + width))
+    if rank is not None and rank < min(outputs, width):  # the smaller Gram matrix, and one factor
+        rotated += 2 * entries * (min(outputs, width) + rank)
     yield Row("query gradients", layer.name, how, queries * rotated, held)
     for side, own, other in (("gradient", outputs, width), ("activation", width, outputs)):
         if side == "activation" and layer.kind == "Embedding":
             continue
         by_token = work.tokens if rotates_tokens(int(work.tokens), other) else other
         forward = passes * work.examples * 2 * own * own * by_token
-        back = queries * 2 * own * own * other
-        is_forward = work.examples * by_token < block * other
+        across = other if rank is None else min(rank, outputs, width)
+        back = queries * 2 * own * own * across
+        is_forward = work.examples * by_token < block * across
         where = f"{side} side"
         yield Row(where, layer.name, "training tokens into the eigenbasis", forward, 0, is_forward, "many queries")
         yield Row(where, layer.name, "queries out of it", back, 0, not is_forward, "few queries")
     form = passes * work.examples * 2 * work.tokens * entries
-    yield Row("products", layer.name, "gradients, then one product", form + 2 * queries * work.examples * entries)
+    if rank is None or rank >= min(outputs, width):
+        yield Row("products", layer.name, "gradients, then one product", form + 2 * queries * work.examples * entries)
+        return
+    size = batch_size(work.model, work.layers, math.ceil(work.tokens), work.memory, work.itemsize, work.batch)
+    size = min(size, work.examples)
+    costs = low_rank_costs(block, rank, size, work.tokens, (outputs, width))
+    batches = 2 * passes * work.examples / size
+    for cost, is_taken, how in (
+        (costs[0], costs[0] < costs[1], "token by token at low rank"),
+        (costs[1], costs[0] >= costs[1], "gradients, queries written out"),
+    ):
+        yield Row("products", layer.name, how, batches * cost, 0, is_taken, f"rank {rank}")
 
 
 def table(work: Workload, rows: Sequence[Row], **settled: float) -> pd.DataFrame:

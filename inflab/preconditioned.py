@@ -16,7 +16,7 @@ from torch import Tensor
 from inflab.kronecker import Curvature, Rotated, rotated, rotates_tokens
 from inflab.products import chunks
 
-__all__ = ["Preconditioned", "Sides", "choose_sides", "low_rank", "truncation_weights"]
+__all__ = ["Preconditioned", "Sides", "choose_sides", "low_rank", "low_rank_costs", "truncation_weights"]
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,18 @@ class Sides:
     activation: bool
 
 
-def choose_sides(curvature: Curvature, shape: tuple[int, int], queries: int, examples: int, tokens: float) -> Sides:
+def choose_sides(
+    curvature: Curvature, shape: tuple[int, int], queries: int, examples: int, tokens: float, rank: int | None = None
+) -> Sides:
     """Where the queries are met, by multiplications (METHOD section 4).
 
     Args:
         curvature: of the layer.
         shape: `(o, i)`.
-        queries: how many are rotated back otherwise, `o i d` each for a side of length d.
+        queries: how many are rotated back otherwise, `o i d` each for a side of length d, `rank d^2` at low rank.
         examples: training sequences, `d^2 min(tokens, other)` each.
         tokens: of one training sequence.
+        rank: of the queries, or None.
 
     Returns:
         The cheaper side for gradients and for activations.
@@ -43,7 +46,8 @@ def choose_sides(curvature: Curvature, shape: tuple[int, int], queries: int, exa
     outputs, width = shape
 
     def forward_is_cheaper(other: int) -> bool:
-        return examples * (tokens if rotates_tokens(int(tokens), other) else other) < queries * other
+        back = other if rank is None else min(rank, *shape)
+        return examples * (tokens if rotates_tokens(int(tokens), other) else other) < queries * back
 
     return Sides(
         gradient=curvature.gradient_basis is not None and forward_is_cheaper(width),
@@ -111,9 +115,8 @@ class Preconditioned:
         if train.left is not None or train.right is not None or not train.activation.is_floating_point():
             return False
         (examples, tokens, outputs), rank = train.gradient.shape, self.left.shape[2]
-        entries = outputs * train.width
-        by_token = examples * tokens * rank * (outputs + train.width)
-        return by_token < (rank + examples) * entries + examples * tokens * entries / len(self)
+        by_token, by_gradient = low_rank_costs(len(self), rank, examples, tokens, (outputs, train.width))
+        return by_token < by_gradient
 
     def _token_scores(self, train: Rotated) -> Tensor:
         assert self.left is not None and self.right is not None
@@ -127,6 +130,27 @@ class Preconditioned:
             both = (g_bto @ left_ox).mul_(a_bti @ right_xi.T)
             found[rows] = both.view(n, tokens, -1, rank).sum((1, 3)).T
         return found
+
+
+def low_rank_costs(
+    queries: int, rank: int, examples: int, tokens: float, shape: tuple[int, int]
+) -> tuple[float, float]:
+    """Multiplications of a batch against queries of low rank, by either route.
+
+    Args:
+        queries: how many.
+        rank: of each.
+        examples: in the batch.
+        tokens: of one.
+        shape: `(o, i)` of the layer.
+
+    Returns:
+        Token by token, `g_t . u_r` times `v_r . a_t`; and with gradients formed and queries written out.
+    """
+    outputs, width = shape
+    entries = outputs * width
+    by_token = queries * examples * tokens * rank * (outputs + width)
+    return by_token, queries * (rank + examples) * entries + examples * tokens * entries
 
 
 def truncation_weights(curvature: Curvature) -> tuple[Tensor, Tensor] | None:

@@ -12,12 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from inflab import kronecker, plan
 from inflab.errors import SettingError
 from inflab.layer import select_layers
-from inflab.plan import Workload, pass_flops, plan_fit, plan_score
+from inflab.plan import pass_flops, plan_fit, plan_score
 from inflab.preconditioned import Sides, choose_sides
 from inflab.run.fit import bases_of, covariance_sums, square_sums
 from inflab.run.local import Pass
 from inflab.run.queries import query_gradients
 from inflab.run.score import score_rows
+from inflab.workload import Workload, product_rate
 from tests import tiny
 
 WIDE = {"n_embd": 48, "n_head": 2, "n_layer": 2}
@@ -64,15 +65,18 @@ def test_a_fit_multiplies_what_its_plan_says() -> None:
     assert 0.8 * expected < both < 1.1 * expected
 
 
+@pytest.mark.parametrize("rank", [None, 2], ids=["exact", "rank 2"])
 @pytest.mark.parametrize("n_query", [2, 60], ids=["few", "many"])
-def test_scoring_multiplies_what_its_plan_says(n_query: int) -> None:
+def test_scoring_multiplies_what_its_plan_says(n_query: int, rank: int | None) -> None:
     problem = tiny.language_problem(tiny.gpt2(**WIDE), corpus(8))
     influence, asked = tiny.fit(problem), corpus(n_query, "query")
     run, curvatures = influence._prepare(None, None, False)
-    frame = plan_score(workload(problem), queries=n_query, query_tokens=float(asked["is_text"].sum()) / n_query)
+    frame = plan_score(
+        workload(problem), queries=n_query, query_tokens=float(asked["is_text"].sum()) / n_query, rank=rank
+    )
 
     def score() -> None:
-        ready = query_gradients(run, curvatures, asked, np.arange(n_query), against=problem.corpus)
+        ready = query_gradients(run, curvatures, asked, np.arange(n_query), rank, against=problem.corpus)
         score_rows(run, ready, problem.corpus, np.arange(8), by_layer=False)
 
     expected = float(frame[frame["taken"]]["flops"].sum())
@@ -158,4 +162,4 @@ def test_sizes_outside_their_domain_are_refused(wrong: dict[str, Any], says: str
 
 
 def test_the_rate_of_this_machine_is_measured() -> None:
-    assert plan.product_rate(torch.device("cpu"), size=64) > 1e6
+    assert product_rate(torch.device("cpu"), size=64) > 1e6

@@ -20,7 +20,8 @@ from inflab.errors import SettingError, check_count
 from inflab.factors import LayerFactors
 from inflab.influence import Influence
 from inflab.layer import Layer, LayerPattern, select_layers
-from inflab.plan import mean_tokens, plan_fit, workload
+from inflab.plan import plan_fit
+from inflab.workload import mean_tokens, workload
 from inflab.problem import Problem
 from inflab.run.asking import identity
 from inflab.run.fitting import Fitting, bytes_of_fit

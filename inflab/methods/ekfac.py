@@ -21,6 +21,8 @@ class EKFAC(LayerMethod):
 
     Args:
         blocks: cut A and S into so many diagonal blocks before the eigendecomposition (GB23 App. A); 1 cuts nothing.
+            The attrs `activation_share_kept` and `gradient_share_kept` of each layer's factors say how much of the
+            squared norm of A and of S the blocks hold.
     """
 
     blocks: int = 1
@@ -32,16 +34,5 @@ class EKFAC(LayerMethod):
     def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:
         bases = fitting.bases(self.blocks, keep=True)
         squares = fitting.squares(bases)
-        return {
-            name: LayerFactors(
-                eigenvalues=squares[f"{name}/squares"] / fitting.examples,
-                activation_eigenvectors=basis.activation,
-                activation_eigenvalues=basis.activation_eigenvalues,
-                gradient_eigenvectors=basis.gradient,
-                gradient_eigenvalues=basis.gradient_eigenvalues,
-                tokens=basis.tokens,
-                examples=fitting.examples,
-                shares_input_with=fitting.run.shared.get(name, name),
-            )
-            for name, basis in bases.items()
-        }
+        n = fitting.examples
+        return {name: fitting.factors_of(name, basis, squares[f"{name}/squares"] / n) for name, basis in bases.items()}

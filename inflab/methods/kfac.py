@@ -22,17 +22,7 @@ class KFAC(LayerMethod):
     """
 
     def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:
-        bases = fitting.bases()
         return {
-            name: LayerFactors(
-                eigenvalues=torch.outer(basis.gradient_eigenvalues, basis.activation_eigenvalues),
-                activation_eigenvectors=basis.activation,
-                activation_eigenvalues=basis.activation_eigenvalues,
-                gradient_eigenvectors=basis.gradient,
-                gradient_eigenvalues=basis.gradient_eigenvalues,
-                tokens=basis.tokens,
-                examples=fitting.examples,
-                shares_input_with=fitting.run.shared.get(name, name),
-            )
-            for name, basis in bases.items()
+            name: fitting.factors_of(name, b, torch.outer(b.gradient_eigenvalues, b.activation_eigenvalues))
+            for name, b in fitting.bases().items()
         }

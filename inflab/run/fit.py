@@ -31,6 +31,8 @@ class Basis:
         gradient: `Q_S (o, o)`.
         gradient_eigenvalues: `(o,)`.
         tokens: number of tokens averaged over.
+        activation_share: how much of A its diagonal blocks keep (`inflab.kronecker.block_share`); likewise
+            `gradient_share` of S.
     """
 
     activation: Tensor | None
@@ -38,6 +40,8 @@ class Basis:
     gradient: Tensor | None
     gradient_eigenvalues: Tensor
     tokens: int
+    activation_share: float = 1.0
+    gradient_share: float = 1.0
 
 
 #: What a job over some examples adds up: name -> tensor. Sums of parts are the sum over the whole.
@@ -89,6 +93,7 @@ def bases_of(run: Pass, sums: Sums, blocks: int = 1) -> dict[str, Basis]:
         Layer name -> `Basis`; layers that share an input hold the same tensors.
     """
     found: dict[str, tuple[Tensor | None, Tensor]] = {}
+    shares: dict[str, float] = {}
     bases: dict[str, Basis] = {}
     for layer in tqdm(run.layers, desc="eigenbases", unit="layer", disable=not run.progress, leave=False):
         tokens = int(sums.pop(f"{layer.name}/tokens"))
@@ -96,8 +101,10 @@ def bases_of(run: Pass, sums: Sums, blocks: int = 1) -> dict[str, Basis]:
         leader = run.shared.get(layer.name, layer.name)
         if leader not in found:
             a = sums.pop(f"{leader}/activation").to(s.dtype).div_(tokens)
-            found[leader] = kronecker.eigenbasis(a, blocks)
-        bases[layer.name] = Basis(*found[leader], *kronecker.eigenbasis(s, blocks), tokens)
+            found[leader], shares[leader] = kronecker.eigenbasis(a, blocks), kronecker.block_share(a, blocks)
+        own = kronecker.eigenbasis(s, blocks)
+        share = kronecker.block_share(s, blocks)
+        bases[layer.name] = Basis(*found[leader], *own, tokens, shares[leader], share)
     return bases
 
 

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from inflab import store
 from inflab.capture import Quantity
 from inflab.device import model_device
+from inflab.factors import LayerFactors
 from inflab.layer import Layer
 from inflab.memory import kept_budget
 from inflab.run import tree
@@ -112,6 +113,21 @@ class Fitting:
             return square_sums(self.run, self.quantity, self.work.shards[0].positions, bases, self._kept)
         return _tensors(self.run, self._total("eigenvalues", bases))
 
+    def factors_of(self, name: str, basis: Basis, eigenvalues: Tensor) -> LayerFactors:
+        """What the fit leaves of one layer, with corrected or approximate eigenvalues `(o, i)`."""
+        return LayerFactors(
+            eigenvalues=eigenvalues,
+            activation_eigenvectors=basis.activation,
+            activation_eigenvalues=basis.activation_eigenvalues,
+            gradient_eigenvectors=basis.gradient,
+            gradient_eigenvalues=basis.gradient_eigenvalues,
+            tokens=basis.tokens,
+            examples=self.examples,
+            shares_input_with=self._shared.get(name, name),
+            activation_share=basis.activation_share,
+            gradient_share=basis.gradient_share,
+        )
+
     def finish(self, factors: xr.DataTree) -> xr.DataTree:
         """Make the store complete.
 
@@ -170,6 +186,8 @@ class _Step:
 
 def _sums(step: _Step, run: Pass, bases: dict[str, Basis] | None, shard: Shard) -> Arrays:
     """The sums of one shard, kept in the ledger or handed back."""
+    if step.ledger is not None and tree.is_there(step.ledger, step.what, step.count, shard.index):
+        return {}  # asked again because the answer was lost, not the work
     if step.what == "covariances":
         sums = covariance_sums(run, step.quantity, shard.positions)
     else:
@@ -189,8 +207,10 @@ def _basis(runs: list[Pass], blocks: int, item: tuple[int, Arrays]) -> Arrays:
     for place, (name, basis) in enumerate(bases.items()):
         found |= {f"{name}/gradient": basis.gradient, f"{name}/gradient_eigenvalues": basis.gradient_eigenvalues}
         found |= {f"{name}/tokens": torch.tensor(basis.tokens)}
+        found |= {f"{name}/gradient_share": torch.tensor(basis.gradient_share, dtype=torch.float64)}
         if place == 0:
             found |= {"activation": basis.activation, "activation_eigenvalues": basis.activation_eigenvalues}
+            found |= {"activation_share": torch.tensor(basis.activation_share, dtype=torch.float64)}
     return _arrays({name: value for name, value in found.items() if value is not None})
 
 
@@ -199,7 +219,12 @@ def _from_arrays(run: Pass, group: Sequence[Layer], held: Arrays) -> dict[str, B
     common = (found.get("activation"), found["activation_eigenvalues"])
     return {
         name: Basis(
-            *common, found.get(f"{name}/gradient"), found[f"{name}/gradient_eigenvalues"], int(found[f"{name}/tokens"])
+            *common,
+            found.get(f"{name}/gradient"),
+            found[f"{name}/gradient_eigenvalues"],
+            int(found[f"{name}/tokens"]),
+            float(found["activation_share"]),
+            float(found[f"{name}/gradient_share"]),
         )
         for name in (layer.name for layer in group)
     }

@@ -50,7 +50,7 @@ def query_gradients(
     """
     # Written in place: parts to be joined later would need twice the memory.
     held: dict[str, dict[str, Tensor]] = {layer.name: {} for layer in run.layers}
-    sides = {layer.name: _sides(curvatures[layer.name], layer, len(positions), against) for layer in run.layers}
+    sides = {layer.name: _sides(curvatures[layer.name], layer, len(positions), rank, against) for layer in run.layers}
     row_of = {int(position): row for row, position in enumerate(positions)}
 
     def keep(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
@@ -93,12 +93,12 @@ def truncation_error(ready: Mapping[str, Preconditioned]) -> np.ndarray:
     return np.sqrt(lost / np.where(whole > 0, whole, 1))
 
 
-def _sides(curvature: Curvature, layer: Layer, queries: int, against: xr.Dataset | None) -> Sides:
+def _sides(curvature: Curvature, layer: Layer, queries: int, rank: int | None, against: xr.Dataset | None) -> Sides:
     if against is None:
         return Sides(gradient=False, activation=False)
     is_text = against.get("is_text")
     tokens = 1.0 if is_text is None else float(is_text.sum()) / against.sizes["train"]
-    return choose_sides(curvature, (layer.outputs, layer.width), queries, against.sizes["train"], tokens)
+    return choose_sides(curvature, (layer.outputs, layer.width), queries, against.sizes["train"], tokens, rank)
 
 
 def _finish(

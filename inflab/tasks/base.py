@@ -101,7 +101,8 @@ def logits_of(model: nn.Module, outputs: Any) -> Tensor:
 
 def draw_class(logits_nv: Tensor, uniform_n: Tensor) -> Tensor:
     """One class a row from softmax(logits), by inverse transform of given uniform numbers."""
-    cdf = logits_nv.detach().double().softmax(-1).cumsum(-1)
+    # Exponentials in the logits' own precision, their long sums in float64.
+    cdf = at_least_float32(logits_nv.detach()).softmax(-1).cumsum(-1, dtype=torch.float64)
     drawn = torch.searchsorted(cdf, (uniform_n * cdf[:, -1]).unsqueeze(-1), right=True).squeeze(-1)
     return drawn.clamp(max=logits_nv.shape[-1] - 1)
 

@@ -232,6 +232,9 @@ def test_blocks_are_those_of_the_covariances(kind: str, blocks: int) -> None:
             same = member[:, None] == member[None]
             assert not basis(node, side)[~same].any()
             assert_close(covariance(node, side), full * same)
+            share = float((full * same).square().sum() / full.square().sum())
+            assert_close(node.attrs[f"{side}_share_kept"], share)
+            assert whole.factors[name].attrs[f"{side}_share_kept"] == 1
         g = dense_curvature(cut, name) + node.attrs["damping"] * torch.eye(tensor(node, "eigenvalues").numel()).double()
         grad_bp = expected_gradients(problem, [name])[name].flatten(1)
         expected += (grad_bp @ torch.linalg.solve(g, grad_bp.T)).numpy()
