@@ -125,14 +125,21 @@ class Rotated:
         rotated = self.left is None and self.right is None
         return rotated and self.gradient.shape[1] == 1 and self.activation.is_floating_point()
 
-    def parts(self) -> Iterator[tuple[slice, Tensor]]:
+    def parts(self, into: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """Gradients `(b, o, i)` in the eigenbasis, some examples at a time.
+
+        Args:
+            into: `(b, o, i)`, where they are formed when nothing is to be rotated after that; or None.
 
         Yields:
             Which examples, and their gradients.
         """
         n, _, outputs = self.gradient.shape
+        direct = into is not None and self.left is None and self.right is None and self.activation.is_floating_point()
         for part in chunks(n, outputs * self.width * self.gradient.element_size()):
+            if direct and into is not None:
+                yield part, torch.bmm(self.gradient[part].transpose(1, 2), self.activation[part], out=into[part])
+                continue
             formed = example_gradients(self.activation[part], self.gradient[part], self.width)
             yield part, rotate(formed, self.left, self.right)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from torch import nn
 from inflab.errors import SettingError, is_finite_number
 from inflab.layer import Layer
 
-__all__ = ["available_memory", "batch_size", "kept_budget", "parse_memory", "pass_bytes", "query_block"]
+__all__ = ["available_memory", "batch_size", "give_back", "kept_budget", "parse_memory", "pass_bytes", "query_block"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 _BATCH_TOKENS = 4096  # beyond this many tokens a pass gains nothing and only costs memory
@@ -60,6 +62,13 @@ def available_memory(device: torch.device) -> int:
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return available
     return max(0, min(available, limit - used))
+
+
+def give_back() -> None:
+    """Return freed memory to the system where the C library (glibc) would keep it: a fit frees tokens by the gigabyte."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def pass_bytes(model: nn.Module, layers: Sequence[Layer], itemsize: int = 4) -> int:

@@ -11,7 +11,7 @@ import torch
 from inflab import EKFAC, CausalLM, Influence, Problem
 from inflab.capture import Capture
 from inflab.layer import select_layers
-from inflab.methods import ekfac
+from inflab.run import fitting
 from inflab.run.fit import covariance_sums, square_sums
 from inflab.run.kept import Kept
 from inflab.run.local import Pass
@@ -42,10 +42,10 @@ def test_what_is_kept_is_not_passed_over_again(
     model: Any, budget: int, passes: int | None, examples: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = tiny.language_problem(model())
-    monkeypatch.setattr(ekfac, "kept_budget", lambda *_: 0)
+    monkeypatch.setattr(fitting, "kept_budget", lambda *_: 0)
     expected = factors(tiny.fit(problem, EKFAC(layers="*"), batch_size=2))
     examples.clear()
-    monkeypatch.setattr(ekfac, "kept_budget", lambda *_: budget)
+    monkeypatch.setattr(fitting, "kept_budget", lambda *_: budget)
     tiny.agree(factors(tiny.fit(problem, EKFAC(layers="*"), batch_size=2)), expected, 1e-5)
     assert sum(examples) == passes if passes is not None else 6 < sum(examples) < 12
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,19 @@ def test_batches_and_query_blocks_shrink_with_memory() -> None:
     kept = [memory.kept_budget(layers, 4, budget) for budget in (1, 10**6, 10**9)]
     assert kept[0] == 0
     assert 0 < kept[2] < 10**9
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    """Blocks below the size that glibc maps alone stay with the process until they are asked back."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    held = [torch.ones(2_000_000) for _ in range(100)]
+    fence = torch.ones(1000)
+    before = resident()
+    del held
+    memory.give_back()
+    assert before - resident() > 400_000_000
+    assert float(fence.sum()) == 1000

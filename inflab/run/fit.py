@@ -14,6 +14,7 @@ from inflab.capture import Quantity
 from inflab.device import model_device
 from inflab.layer import Layer
 from inflab.layout import Tokens
+from inflab.memory import give_back
 from inflab.products import aligned, mirror
 from inflab.run.kept import Kept
 from inflab.run.local import Pass
@@ -148,6 +149,7 @@ def square_sums(
                 for layer in run.layers:
                     add(index, layer, held.pop(layer.name))
                 bar.update(len(index))
+        give_back()
     if len(rest):
         run.over(run.problem.corpus, quantity, add, what="eigenvalues", positions=rest)
     return sums

@@ -17,7 +17,7 @@ from inflab.device import model_device
 from inflab.errors import check_count
 from inflab.layer import Layer
 from inflab.layout import Tokens
-from inflab.memory import batch_size, parse_memory
+from inflab.memory import batch_size, give_back, parse_memory
 from inflab.problem import Problem
 
 __all__ = ["BatchSink", "Pass", "shared_inputs"]
@@ -110,6 +110,7 @@ class Pass:
                         stacklevel=2,
                     )
                     waiting.append((index, had))
+        give_back()
 
     def _one(
         self,

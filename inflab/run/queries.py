@@ -32,6 +32,7 @@ def query_gradients(
     *,
     truncation: Truncation = "plain",
     against: xr.Dataset | None = None,
+    among: int | None = None,
 ) -> dict[str, Preconditioned]:
     """Preconditioned gradient of each query's measurement: `(G + lambda I)^-1 grad f`.
 
@@ -44,25 +45,34 @@ def query_gradients(
         truncation: in which norm, with `rank`.
         against: the training sequences these will be scored against: decides which sides stay in the eigenbasis.
             None rotates both back.
+        among: how many queries will be scored in one pass with these; only these when None.
 
     Returns:
         Layer name -> `Preconditioned`, rows in the order of `positions`.
     """
     # Written in place: parts to be joined later would need twice the memory.
     held: dict[str, dict[str, Tensor]] = {layer.name: {} for layer in run.layers}
-    sides = {layer.name: _sides(curvatures[layer.name], layer, len(positions), rank, against) for layer in run.layers}
+    among = len(positions) if among is None else among
+    sides = {layer.name: _sides(curvatures[layer.name], layer, among, rank, against) for layer in run.layers}
     row_of = {int(position): row for row, position in enumerate(positions)}
 
     def keep(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
         curvature = curvatures[layer.name]
-        rows = torch.tensor([row_of[int(position)] for position in index])
+        rows = np.array([row_of[int(position)] for position in index])
         ready = curvature.rotated(tokens.activation, tokens.gradient, tokens.width, tokens.memo)
-        for part, grad_qoi in ready.parts():
+        mine, into = held[layer.name], None
+        if rank is None:
+            if "dense" not in mine:
+                mine["dense"] = tokens.gradient.new_empty(len(positions), layer.outputs, layer.width)
+            if (np.diff(rows) == 1).all():  # formed where they stay
+                into = mine["dense"][rows[0] : rows[0] + len(rows)]
+        for part, grad_qoi in ready.parts(into):
             found = _finish(curvature.divide(grad_qoi), curvature, sides[layer.name], rank, truncation)
             for name, value in found.items():
-                if name not in held[layer.name]:
-                    held[layer.name][name] = value.new_empty(len(positions), *value.shape[1:])
-                held[layer.name][name][rows[part]] = value
+                if name not in mine:
+                    mine[name] = value.new_empty(len(positions), *value.shape[1:])
+                if into is None or value.data_ptr() != into[part].data_ptr():
+                    mine[name][torch.from_numpy(rows[part])] = value
 
     run.over(queries, "measurement", keep, what="queries", positions=positions)
     return {
