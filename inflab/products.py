@@ -8,12 +8,17 @@ itself, but each change between the two pools costs more than it saves: they wai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["add_gram", "add_squares", "aligned", "chunks", "in_rows", "mirror", "product"]
+__all__ = ["add_gram", "add_squares", "aligned", "chunks", "in_rows", "mirror", "product", "side_by_side"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _ALIGNED = 64  # bytes: a cache line, and the width of the widest vector registers
 _GRAM_BLOCKS = 4  # 10 of 16 blocks are computed; more blocks save little and get too narrow
@@ -63,6 +68,25 @@ def add_squares(total: Tensor, value_b: Tensor) -> None:
             total.addcmul_(value, value)
     else:
         total += value_b.square().sum(0)
+
+
+def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> Iterator[Result]:
+    """Compute a function of each item, on a CPU one item a core, each with one thread.
+
+    A symmetric eigendecomposition gains little from a second thread, and loses much where cores are shared.
+
+    Yields:
+        Results, in order.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield from map(function, items)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield from pool.map(function, items)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def chunks(examples: int, bytes_each: int) -> Iterator[slice]:

@@ -15,7 +15,7 @@ from inflab.device import model_device
 from inflab.layer import Layer
 from inflab.layout import Tokens
 from inflab.memory import give_back
-from inflab.products import aligned, mirror
+from inflab.products import aligned, mirror, side_by_side
 from inflab.run.kept import Kept
 from inflab.run.local import Pass
 
@@ -93,19 +93,26 @@ def bases_of(run: Pass, sums: Sums, blocks: int = 1) -> dict[str, Basis]:
     Returns:
         Layer name -> `Basis`; layers that share an input hold the same tensors.
     """
-    found: dict[str, tuple[Tensor | None, Tensor]] = {}
-    shares: dict[str, float] = {}
-    bases: dict[str, Basis] = {}
-    for layer in tqdm(run.layers, desc="eigenbases", unit="layer", disable=not run.progress, leave=False):
-        tokens = int(sums.pop(f"{layer.name}/tokens"))
-        s = sums.pop(f"{layer.name}/gradient").div_(tokens)
-        leader = run.shared.get(layer.name, layer.name)
-        if leader not in found:
-            a = sums.pop(f"{leader}/activation").to(s.dtype).div_(tokens)
-            found[leader], shares[leader] = kronecker.eigenbasis(a, blocks), kronecker.block_share(a, blocks)
-        own = kronecker.eigenbasis(s, blocks)
-        share = kronecker.block_share(s, blocks)
-        bases[layer.name] = Basis(*found[leader], *own, tokens, shares[leader], share)
+    names = [layer.name for layer in run.layers]
+    counts = {name: int(sums.pop(f"{name}/tokens")) for name in names}
+    wanted = [f"{name}/{side}" for name in names for side in ("gradient", "activation") if f"{name}/{side}" in sums]
+    dtype = sums[f"{names[0]}/gradient"].dtype
+
+    def decompose(key: str) -> tuple[tuple[Tensor | None, Tensor], float]:
+        moment = sums.pop(key).to(dtype).div_(counts[key.rpartition("/")[0]])
+        return kronecker.eigenbasis(moment, blocks), kronecker.block_share(moment, blocks)
+
+    bar = tqdm(total=len(wanted), desc="eigenbases", unit="basis", disable=not run.progress, leave=False)
+    found = {}
+    with bar:
+        for key, basis in zip(wanted, side_by_side(decompose, wanted, sums[wanted[0]].device), strict=True):
+            found[key] = basis
+            bar.update()
+    bases = {}
+    for name in names:
+        own, share = found[f"{name}/gradient"]
+        common, its = found[f"{run.shared.get(name, name)}/activation"]
+        bases[name] = Basis(*common, *own, counts[name], its, share)
     return bases
 
 
