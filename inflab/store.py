@@ -12,7 +12,8 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ __all__ = ["COUNTS", "lay_out", "manifest_of", "open_tree", "save", "seal", "wri
 
 #: Attributes that say what a result took: of one call only, so they do not travel into other results.
 COUNTS = ("shards_computed", "shards_resumed")
+
+#: In the name of a file that is being written.
+TEMPORARY = ".partial-"
 
 _MANIFEST = "manifest"  # an attribute of the root on disk only: bytes of each file, nodes in order, as JSON text
 _CHUNK = 4096  # training sequences in one chunk: shards of a score matrix can be written alone
@@ -131,11 +135,35 @@ def seal(folder: Path, nodes: list[str], **own: Any) -> None:
         **own: JSON values that the manifest keeps too, such as what the store was computed from.
     """
     for path in list(folder.rglob("*")):
-        if path.name.endswith(".partial"):
-            path.unlink()  # zarr was ended while it wrote
+        if path.name.endswith(".partial") or TEMPORARY in path.name:
+            path.unlink()  # a writer was ended while it wrote
         elif path.is_file():
             flush(path)
     _write_manifest(folder, nodes, **own)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Have a file appear whole or not at all.
+
+    Yields:
+        A name beside `path`; what is written there takes the place of `path` when it is on the disk.
+    """
+    partial = path.with_name(f"{path.name}{TEMPORARY}{uuid.uuid4().hex[:8]}")
+    try:
+        yield partial
+        flush(partial)
+        partial.replace(path)
+        flush(path.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text)
 
 
 def flush(path: Path) -> None:
@@ -243,14 +271,11 @@ def chunks_of(with_dask: bool) -> dict[str, int] | None:
 
 
 def _write_manifest(folder: Path, nodes: list[str], **own: Any) -> None:
-    root, partial = folder / "zarr.json", folder / "zarr.json.partial"
+    root = folder / "zarr.json"
     files = {f.relative_to(folder).as_posix(): f.stat().st_size for f in folder.rglob("*") if f.is_file() and f != root}
-    files.pop(partial.name, None)
     metadata = json.loads(root.read_text())
     metadata["attributes"][_MANIFEST] = json.dumps({"files": files, "nodes": nodes, **own})
-    partial.write_text(json.dumps(metadata))
-    flush(partial)
-    partial.replace(root)
+    write_text(root, json.dumps(metadata))
 
 
 def _chunks(tree: xr.DataTree) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Generator
-from typing import TypeVar
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -62,6 +63,27 @@ def _program(names: tuple[str, ...], what: str) -> str:
 def chromium() -> str:
     """Path of the system's Chromium; nothing is ever downloaded."""
     return _program(("chromium", "chromium-browser", "google-chrome"), "Chromium")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """Two workers of one thread, each a process of its own."""
+    distributed = pytest.importorskip("distributed", reason="needs dask.distributed")
+    # Workers must not find another package's `tests`; what they run besides inflab lies in tests/faults.
+    settings = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    env = {"PYTHONPATH": str(Path(__file__).parent / "faults")}
+    with distributed.LocalCluster(**settings, silence_logs=50, env=env) as found:
+        yield found
+
+
+@pytest.fixture
+def client(cluster: Any) -> Iterator[Any]:
+    """A client of the cluster, whose two workers are up."""
+    import distributed
+
+    with distributed.Client(cluster) as found:
+        found.wait_for_workers(2)
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,14 @@ from inflab import labels
 from inflab.corpus import fingerprint
 from inflab.kronecker import Curvature
 from inflab.memory import query_block
-from inflab.preconditioned import Preconditioned
+from inflab.preconditioned import Preconditioned, joined
 from inflab.problem import Problem
 from inflab.run import score
 from inflab.run.ledger import Arrays
 from inflab.run.local import Pass
 from inflab.run.queries import Truncation, query_gradients, truncation_error
 from inflab.run.rows import Block, blank, filled
-from inflab.run.work import working
+from inflab.run.work import query_parts, working
 from inflab.schema import SCHEMA_VERSION, influence_attrs, variable_attrs
 
 __all__ = ["identity", "scores", "self_influence"]
@@ -116,7 +116,10 @@ def scores(
 
         def prepare(block: Block) -> list[Any]:
             positions = np.arange(block["query"].start, block["query"].stop)
-            ready = crew.call(_ready, *shared, *own, positions, rank, truncation)
+            among = len(positions)
+            cuts = [positions] if work.is_whole else query_parts(positions)
+            parts = [crew.call(_ready, *shared, *own, part, among, rank, truncation) for part in cuts]
+            ready = parts[0] if len(parts) == 1 else crew.call(_joined, *parts)
             if rank is not None:
                 lost[block["query"]] = dict(crew.each(_lost, [0], ready))[0]
             return [ready, by_layer]
@@ -196,11 +199,18 @@ def _ready(
     curvatures: Mapping[str, Curvature],
     queries: xr.Dataset,
     positions: np.ndarray,
+    among: int,
     rank: int | None,
     truncation: Truncation,
 ) -> dict[str, Preconditioned]:
-    against = run.problem.corpus if train is None else train
-    return query_gradients(run, curvatures, queries, positions, rank, truncation=truncation, against=against)
+    corpus = run.problem.corpus if train is None else train
+    return query_gradients(
+        run, curvatures, queries, positions, rank, truncation=truncation, against=corpus, among=among
+    )
+
+
+def _joined(*parts: dict[str, Preconditioned]) -> dict[str, Preconditioned]:
+    return {name: joined([part[name] for part in parts]) for name in parts[0]}
 
 
 def _lost(ready: Mapping[str, Preconditioned], item: int) -> np.ndarray:

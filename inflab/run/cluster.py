@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from inflab.device import model_device
 from inflab.errors import MissingDependencyError, SettingError
+from inflab.memory import available_memory
 from inflab.run import tree
+from inflab.run.boxes import boxed, unboxed
 from inflab.run.ledger import Arrays, Ledger
 from inflab.run.local import Pass
 from inflab.run.work import Shard
@@ -24,6 +28,8 @@ from inflab.run.work import Shard
 __all__ = ["Cluster"]
 
 _LOST = ("cancelled", "lost")
+_ROUNDS = 3
+_MEND = "most often memory was too small: give a smaller memory=, batch_size= or shard_size=, or larger workers"
 
 
 @dataclass
@@ -71,15 +77,14 @@ class Cluster:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._client.cancel(list(self._running))
-        self._running.clear()
+        self._drop(list(self._running))
 
     def share(self, value: Any, *, everyone: bool = True) -> _Handle:
         """Bring something to the workers."""
 
         def scatter() -> Any:
             self._client.wait_for_workers(1)
-            return self._client.scatter([value], broadcast=everyone, hash=False)[0]
+            return self._client.scatter([boxed(value)], broadcast=everyone, hash=False)[0]
 
         return _Handle(scatter)
 
@@ -95,19 +100,24 @@ class Cluster:
         """
         from distributed import as_completed
 
-        waiting = list(items)
+        waiting, rounds = list(items), 0
         while waiting:
-            # Futures that a worker took down with it come back as cancelled, and go into the next round.
+            # What a worker took down with it, beyond what dask has done again by itself, goes into the next round.
+            rounds = self._another(rounds)
             asked = {self._submit(function, *map(_live, shared), _live(item)): item for item in waiting}
             waiting = []
             try:
                 for future in as_completed(list(asked)):
                     item = asked.pop(future)
-                    if future.status in _LOST:
+                    try:
+                        value = self._result(future)
+                    except CancelledError:
                         waiting.append(item)
-                    else:
-                        yield item, self._result(future)
-                    self._running.discard(future)
+                        continue
+                    finally:
+                        self._running.discard(future)
+                    yield item, value
+                    rounds = 0
             finally:
                 self._drop(asked)
 
@@ -121,27 +131,30 @@ class Cluster:
         """The sum over shards: a tree of tasks, of which only the root comes here."""
         from distributed import as_completed
 
+        rounds = 0
         while True:
+            rounds = self._another(rounds)
             ready = [_live(handle) for handle in shared]
             leaves = {self._submit(function, *ready, shard): shard for shard in shards}
             root = self._added(list(leaves), (0, len(shards)))
-            is_lost = False
             try:
                 for future in as_completed(list(leaves)):
                     shard = leaves.pop(future)  # with no hold on it, its sums are freed when they are added
                     self._running.discard(future)
-                    is_lost = is_lost or future.status in _LOST
-                    if not is_lost:
-                        if future.status == "error":
-                            self._result(future)
-                        done(shard)
-                if not is_lost:
-                    return dict(self._result(root))
+                    if future.status == "error":
+                        self._result(future)
+                    done(shard)
+                return dict(self._result(root))
+            except CancelledError:
+                continue
             finally:
                 self._drop([*leaves, root])
 
     def budget(self, run: Pass) -> int:
-        """Half of the smallest worker's memory; half of what is free here where workers have no limit."""
+        """Half of what is free on the smallest accelerator, or of the smallest worker's memory."""
+        device = model_device(run.problem.model)
+        if device.type != "cpu":
+            return int(min(self._client.run(available_memory, device).values()) // 2)
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
         return int(min(limits) // 2) if limits else run.budget()
@@ -150,6 +163,12 @@ class Cluster:
         """Whether every worker sees the store's disk."""
         seen = self._client.run(_sees, ledger, on_error="return").values()
         return bool(seen) and all(answer is True for answer in seen)
+
+    def _another(self, rounds: int) -> int:
+        """Count rounds in which every worker was lost before anything was done."""
+        if rounds == _ROUNDS:
+            raise SettingError(f"every worker was lost {rounds} times before a shard was done; {_MEND}")
+        return rounds + 1
 
     def _added(self, leaves: Sequence[Any], span: tree.Span) -> Any:
         if span[1] - span[0] == 1:
@@ -174,16 +193,15 @@ class Cluster:
         from distributed import KilledWorker
 
         try:
-            return future.result()
+            return unboxed(future.result())
         except KilledWorker as error:
-            raise SettingError(
-                f"a shard ended every worker that tried it ({error}); most often the memory was too small: give a "
-                "smaller memory=, batch_size= or shard_size=, or workers with more memory"
-            ) from error
+            raise SettingError(f"a shard ended every worker that tried it ({error}); {_MEND}") from error
 
     def _drop(self, futures: Iterable[Any]) -> None:
         held = list(futures)
-        self._client.cancel([future for future in held if not future.done()])
+        unfinished = [future for future in held if not future.done()]
+        if unfinished:
+            self._client.cancel(unfinished)
         self._running.difference_update(held)
 
 
@@ -207,6 +225,6 @@ def _alone(lock: str, function: Callable[..., Any], *args: Any) -> Any:
         before = torch.get_num_threads()
         torch.set_num_threads(get_worker().state.nthreads)
         try:
-            return function(*args)
+            return boxed(function(*map(unboxed, args)))
         finally:
             torch.set_num_threads(before)

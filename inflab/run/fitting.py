@@ -51,6 +51,7 @@ class Fitting:
     quantity: Quantity
     _kept: Kept | None = field(default=None, init=False)
     _shared: dict[str, str] = field(default_factory=dict, init=False)
+    _carried: Any = field(default=None, init=False)  # the pass, where the crew has it: models are large
 
     @property
     def run(self) -> Pass:
@@ -88,9 +89,8 @@ class Fitting:
             parts = {g: {k: sums.pop(k) for k in _keys(run, groups[g])} for g in todo}
             bar = tqdm(total=len(todo), desc="eigenbases", unit="layer", disable=not run.progress, leave=False)
             with bar:
-                bare = crew.share([replace(run, layers=group, progress=False) for group in groups])
                 items = [(g, crew.share(parts.pop(g), everyone=False)) for g in todo]
-                for (g, _), value in crew.each(_basis, items, bare, crew.share(blocks)):
+                for (g, _), value in crew.each(_basis, items, self._carry(), groups, blocks):
                     if ledger is None:
                         found[g] = value
                     else:
@@ -146,12 +146,17 @@ class Fitting:
         ledger.finish(nodes, sum(self.work.counts.values()))
         return store.open_tree(ledger.path)
 
+    def _carry(self) -> Any:
+        """The pass as the crew takes it, brought there once."""
+        if self._carried is None:
+            self._carried = self.work.crew.share(replace(self.run, progress=False))
+        return self._carried
+
     def _total(self, what: str, bases: dict[str, Basis] | None) -> Arrays:
         """The sums of all shards."""
         work, crew, ledger = self.work, self.work.crew, self.work.ledger
-        run = crew.share(replace(self.run, progress=False))
         step = _Step(what, self.quantity, len(work.shards), ledger if ledger and crew.reaches(ledger) else None)
-        shared = [crew.share(step), run, crew.share(bases)]
+        shared = [step, self._carry(), crew.share(bases)]
         if ledger is None:
             with work.bar(what, work.shards) as bar:
 
@@ -199,9 +204,9 @@ def _sums(step: _Step, run: Pass, bases: dict[str, Basis] | None, shard: Shard) 
     return {}
 
 
-def _basis(runs: list[Pass], blocks: int, item: tuple[int, Arrays]) -> Arrays:
+def _basis(run: Pass, groups: list[list[Layer]], blocks: int, item: tuple[int, Arrays]) -> Arrays:
     """The eigenbases of layers that share an input; their common one is there once, under the first one's name."""
-    run = runs[item[0]]
+    run = replace(run, layers=groups[item[0]])
     bases = bases_of(run, _tensors(run, item[1]), blocks)
     found: dict[str, Tensor | None] = {}
     for place, (name, basis) in enumerate(bases.items()):

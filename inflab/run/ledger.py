@@ -39,8 +39,6 @@ __all__ = ["Arrays", "Ledger", "opened", "unfinished"]
 #: What a part holds: name -> array.
 Arrays = dict[str, np.ndarray]
 
-_TEMPORARY = ".partial-"
-
 
 @dataclass(frozen=True)
 class Ledger:
@@ -83,7 +81,7 @@ class Ledger:
             StoreError: when it cannot be written; what was there before is as it was.
         """
         whole = {key: np.asarray(value, order="C") for key, value in arrays.items()}
-        with self.writing(), _replacing(self.folder / f"{name}.safetensors") as partial:
+        with self.writing(), store.replacing(self.folder / f"{name}.safetensors") as partial:
             save_file(whole, partial)
 
     def read(self, name: str) -> Arrays | None:
@@ -116,10 +114,14 @@ class Ledger:
         """Note that a part of the arrays is done, with the length of each of its files."""
         sizes = {f.relative_to(self.arrays).as_posix(): f.stat().st_size for f in files}
         with self.writing():
-            _write_json(self.folder / f"{name}.mark.json", sizes)
+            store.write_text(self.folder / f"{name}.mark.json", json.dumps(sizes))
+
+    def is_marked(self, name: str) -> bool:
+        """Whether a part of the arrays is done, and its files are there at full length."""
+        return _is_whole(self.folder, self.folder / f"{name}.mark.json")
 
     def marked(self) -> set[str]:
-        """Parts of the arrays that are done, and whose files are there at full length."""
+        """All parts of the arrays that are done."""
         return _marked(self.folder)
 
     def finish(self, nodes: list[str], shards: int) -> None:
@@ -187,6 +189,8 @@ def opened(path: str | Path, identity: Mapping[str, Any], settled: Mapping[str, 
     folder = _folder(target)
     lock = FileLock(folder / "lock", timeout=0)
     with Ledger(target).writing():
+        if not (folder / "ledger.json").exists():
+            store.check_room(target, n_bytes)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
@@ -198,7 +202,7 @@ def opened(path: str | Path, identity: Mapping[str, Any], settled: Mapping[str, 
         if store.manifest_of(target) is not None:  # the other process finished it just now
             yield _complete(target, identity)
             return
-        yield _begun(target, identity, settled, n_bytes)
+        yield _begun(target, identity, settled)
     finally:
         lock.release()
     if store.manifest_of(target) is not None:
@@ -231,10 +235,10 @@ def _folder(path: Path) -> Path:
     return path.with_name(f"{path.name}.unfinished")
 
 
-def _begun(target: Path, identity: Mapping[str, Any], settled: Mapping[str, Any], n_bytes: int) -> Ledger:
+def _begun(target: Path, identity: Mapping[str, Any], settled: Mapping[str, Any]) -> Ledger:
     """The ledger of a store that is new, or goes on."""
     folder = _folder(target)
-    for stale in folder.glob(f"*{_TEMPORARY}*"):
+    for stale in folder.glob(f"*{store.TEMPORARY}*"):
         stale.unlink(missing_ok=True)
     if (folder / "ledger.json").exists():
         held = _read(folder)
@@ -245,10 +249,9 @@ def _begun(target: Path, identity: Mapping[str, Any], settled: Mapping[str, Any]
         with ledger.writing():
             ledger.arrays.rename(target)  # complete, but for this
         return _complete(target, identity)
-    store.check_room(target, n_bytes)
     held = {"identity": dict(identity), "token": uuid.uuid4().hex, "settled": dict(settled)}
     with Ledger(target).writing():
-        _write_json(folder / "ledger.json", held)
+        store.write_text(folder / "ledger.json", json.dumps(held))
     return Ledger(target, **held)
 
 
@@ -289,31 +292,12 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _marked(folder: Path) -> set[str]:
-    done = set()
-    for mark in folder.glob("*.mark.json"):
-        try:
-            sizes = json.loads(mark.read_text())
-            if all((folder / "arrays" / name).stat().st_size == size for name, size in sizes.items()):
-                done.add(mark.name.removesuffix(".mark.json"))
-        except (OSError, ValueError, AttributeError):  # a damaged part is one that is not done
-            continue
-    return done
+    return {mark.name.removesuffix(".mark.json") for mark in folder.glob("*.mark.json") if _is_whole(folder, mark)}
 
 
-def _write_json(path: Path, value: Any) -> None:
-    with _replacing(path) as partial:
-        partial.write_text(json.dumps(value))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path`; what is written there takes the place of `path` when it is on the disk."""
-    partial = path.with_name(f"{path.name}{_TEMPORARY}{uuid.uuid4().hex[:8]}")
+def _is_whole(folder: Path, mark: Path) -> bool:
     try:
-        yield partial
-        store.flush(partial)
-        partial.replace(path)
-        store.flush(path.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        sizes = json.loads(mark.read_text())
+        return all((folder / "arrays" / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, AttributeError):  # a damaged part is one that is not done
+        return False

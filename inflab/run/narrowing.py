@@ -61,7 +61,9 @@ def among(queries: xr.Dataset, train: xr.Dataset, candidates: xr.Dataset) -> tup
     mask[tuple(chosen[is_ranked].T)] = True
     empty = queries["query"].to_numpy()[~mask.any(axis=1)]
     if len(empty):
-        raise CorpusError(f"candidates name no sequence for query {empty.tolist()[0]!r}; filter again, or leave the query out")
+        raise CorpusError(
+            f"candidates name no sequence for query {empty.tolist()[0]!r}; filter again, or leave the query out"
+        )
     wanted = np.flatnonzero(mask.any(axis=0))
     attrs = variable_attrs("is candidate", "1", "True where the pair was scored")
     coords = {"query": queries["query"].to_numpy(), "train": train["train"].to_numpy()[wanted]}

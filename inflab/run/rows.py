@@ -105,9 +105,11 @@ class _Job:
 
 def _rows(job: _Job, *rest: Any) -> Arrays:
     *shared, shard = rest
-    found = job.function(*shared, shard.positions)
     if job.to.ledger is None:
-        return found
+        return job.function(*shared, shard.positions)
+    if job.to.ledger.is_marked(_mark(job.to.number, shard)):  # asked again because the answer was lost, not the work
+        return {}
+    found = job.function(*shared, shard.positions)
     _write(job.to.ledger, job.to.number, shard, found, _region(job.to.block, shard))
     return {}
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from inflab.run.ledger import Arrays, Ledger
 
-__all__ = ["add", "halves", "keep", "missing", "remove", "total"]
+__all__ = ["add", "halves", "is_there", "keep", "missing", "remove", "total"]
 
 #: The shards from the first to before the second.
 Span = tuple[int, int]
@@ -66,6 +66,11 @@ def missing(ledger: Ledger, what: str, count: int) -> list[int]:
     there = {span for span in _spans(ledger, what) if ledger.is_whole(_name(what, span))}
     _drop(ledger, what, [span for span in there if any(_holds(other, span) for other in there)])
     return [index for index in range(count) if there.isdisjoint(_lineage(index, count))]
+
+
+def is_there(ledger: Ledger, what: str, count: int, index: int) -> bool:
+    """Whether a shard's sums are there, alone or in a larger sum."""
+    return any(ledger.is_whole(_name(what, span)) for span in _lineage(index, count))
 
 
 def total(ledger: Ledger, what: str, count: int) -> Arrays:

@@ -23,7 +23,7 @@ from inflab.run.ledger import Arrays, Ledger, opened
 from inflab.run.local import Pass
 from inflab.store import COUNTS, open_tree
 
-__all__ = ["Crew", "Here", "Shard", "Work", "cut", "working"]
+__all__ = ["Crew", "Here", "Shard", "Work", "cut", "query_parts", "working"]
 
 _TOKENS = 2**17  # tokens in a shard: half a minute to some minutes of work for the usual pair of model and machine
 _SHARDS = 64  # a small corpus is cut into so many, so that several workers have something to do
@@ -63,6 +63,12 @@ def cut(positions: np.ndarray, tokens: int, size: int | None) -> list[Shard]:
     check_count("shard_size", size, "None for one from the corpus")
     starts = range(0, len(positions), size)
     return [Shard(index, positions[start : start + size]) for index, start in enumerate(starts)]
+
+
+def query_parts(positions: np.ndarray) -> list[np.ndarray]:
+    """Queries of one block in parts, so that several workers share their pass; by their number alone."""
+    size = min(max(-(-len(positions) // 8), 8), _EXAMPLES)
+    return [positions[start : start + size] for start in range(0, len(positions), size)]
 
 
 class Crew(Protocol):
