@@ -7,7 +7,6 @@ as soon as the backward pass reaches it, and are freed.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inflab.device import autocast_dtype, model_device, to_tensor
+from inflab.device import TF32, autocast_dtype, model_device, tfloat32, to_tensor
 from inflab.errors import LayerError, NumericsError, SettingError
 from inflab.layer import Layer
 from inflab.layout import Tokens, lay_out
 from inflab.problem import Problem
+from inflab.products import is_finite
 from inflab.tasks import Batch, Draws
 
 __all__ = ["Capture", "Quantity", "Sink", "frozen"]
@@ -55,6 +55,7 @@ class Capture:
     ) -> None:
         self._problem = problem
         self._layers = layers
+        self._dtype = dtype
         self._autocast = autocast_dtype(problem.model, dtype)
         self._modules = dict(problem.model.named_modules())
         self._inputs: dict[str, list[tuple[Tensor, int]]] = {}
@@ -118,11 +119,11 @@ class Capture:
         mask = task.mask(batch)
         # Asking a GPU whether anything is masked would wait for it.
         self._mask = mask, mask is not None and mask.device.type == "cpu" and bool(mask.all())
-        is_finite: dict[str, Tensor | bool] = {}
+        flags: dict[str, Tensor | bool] = {}
 
         def deliver(layer: Layer) -> None:
             tokens = self._tokens(layer, len(ids))
-            is_finite[layer.name] = _is_finite(tokens.activation) & _is_finite(tokens.gradient)
+            flags[layer.name] = is_finite(tokens.activation) & is_finite(tokens.gradient)
             with torch.autocast(device.type, enabled=False):  # sums stay in float32 when the pass is narrower
                 sink(layer, tokens)
 
@@ -131,15 +132,15 @@ class Capture:
             outputs = task.forward(model, batch)
             value_b = _quantity(task, outputs, batch, quantity, Draws(seed, ids))
             self._check_shared()
-            self._check_value(value_b, quantity, ids, is_finite)
+            self._check_value(value_b, quantity, ids, flags)
             if value_b.requires_grad:
                 value_b.sum().backward()
         for layer in self._layers:
             self._check_reached(layer, quantity)
-            if layer.name not in is_finite:  # several uses: complete only now
+            if layer.name not in flags:  # several uses: complete only now
                 deliver(layer)
         self._check_finite()
-        self._pending = ids, is_finite
+        self._pending = ids, flags
         if device.type != "cuda":  # on a GPU after the next batch is under way: to look now would be to wait
             self._check_finite()
         return value_b.detach()
@@ -225,7 +226,7 @@ class Capture:
             raise NumericsError(f"NaN or infinity in activation or gradient of {bad[-1]!r} in the batch of {_ids(ids)}")
 
     def _check_value(
-        self, value_b: Tensor, quantity: Quantity, ids: Sequence[Any], is_finite: dict[str, Tensor | bool]
+        self, value_b: Tensor, quantity: Quantity, ids: Sequence[Any], flags: dict[str, Tensor | bool]
     ) -> None:
         if value_b.shape != (len(ids),):
             raise SettingError(
@@ -234,7 +235,7 @@ class Capture:
             )
         is_bad = ~torch.isfinite(value_b.detach())
         if is_bad.device.type == "cuda":
-            is_finite[quantity] = ~is_bad.any()
+            flags[quantity] = ~is_bad.any()
         elif bool(is_bad.any()):
             for layer in self._layers:
                 if not all(bool(torch.isfinite(given).all()) for given, _ in self._inputs[layer.name]):
@@ -253,7 +254,8 @@ class Capture:
 
     @contextmanager
     def _passing(self, device: torch.device) -> Iterator[None]:
-        with nullcontext() if self._autocast is None else torch.autocast(device.type, self._autocast):
+        narrow = nullcontext() if self._autocast is None else torch.autocast(device.type, self._autocast)
+        with narrow, tfloat32() if self._dtype == TF32 else nullcontext():
             yield
 
 
@@ -296,14 +298,6 @@ def _watching(
         finally:
             for handle in handles:
                 handle.remove()
-
-
-def _is_finite(value: Tensor) -> Tensor | bool:
-    """Whether every number is finite; on a GPU a tensor that is not waited for."""
-    if value.device.type != "cpu" or not value.is_floating_point():
-        return torch.isfinite(value).all()
-    # A sum is finite only if every number is, and takes a fifth of the time; it may overflow, hence the second look.
-    return math.isfinite(float(value.sum())) or bool(torch.isfinite(value).all())
 
 
 def _quantity(task: Any, outputs: Tensor, batch: Batch, quantity: Quantity, draws: Draws) -> Tensor:

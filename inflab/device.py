@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from inflab.errors import ModelError, SettingError
 
-__all__ = ["autocast_dtype", "model_device", "to_tensor"]
+__all__ = ["TF32", "autocast_dtype", "model_device", "tfloat32", "to_tensor"]
 
+TF32 = "tfloat32"
 DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
@@ -48,8 +52,13 @@ def autocast_dtype(model: nn.Module, dtype: str | None) -> torch.dtype | None:
     """
     if dtype is None:
         return None
-    if dtype not in DTYPES:
-        raise SettingError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)} or None")
+    if dtype not in (*DTYPES, TF32):
+        raise SettingError(f"dtype={dtype!r} is not one of {', '.join([*DTYPES, TF32])} or None")
+    if dtype == TF32:
+        where, kinds = model_device(model).type, {p.dtype for p in model.parameters() if p.is_floating_point()}
+        if where != "cuda" or kinds != {torch.float32}:
+            raise SettingError(f"dtype={TF32!r} is for a float32 model on an NVIDIA GPU; this one is on {where}")
+        return None
     wanted = DTYPES[dtype]
     own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     if wanted == own:
@@ -63,6 +72,18 @@ def autocast_dtype(model: nn.Module, dtype: str | None) -> torch.dtype | None:
             f"dtype={dtype!r} cannot run a float64 model; convert a copy with copy.deepcopy(model).float()"
         )
     return wanted
+
+
+@contextmanager
+def tfloat32() -> Iterator[None]:
+    """Float32 matrix products of a GPU on its tensor cores, with 10 bits of mantissa; afterwards as it was."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        matmul.fp32_precision = "tf32"
+        yield
+    finally:
+        matmul.fp32_precision = before
 
 
 def to_tensor(value: np.ndarray, device: torch.device, floats: torch.dtype) -> Tensor:

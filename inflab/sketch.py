@@ -156,13 +156,14 @@ class Queries:
         """From `(q, k)` floats, rounded to 1/16,256 of each query's largest entry."""
         slots, width = 8 // bits, row_bytes(value_qk.shape[1], bits)
         value_qk = torch.nn.functional.pad(value_qk, (0, slots * width - value_qk.shape[1]))
-        scale_q = value_qk.abs().amax(1).double() / _LARGEST
-        whole_qk = (value_qk / scale_q.clamp(min=torch.finfo(torch.float64).tiny).unsqueeze(1)).round().int()
-        high_qk = (whole_qk + _HALF // 2).div(_HALF, rounding_mode="floor")
-        both = torch.cat([high_qk, whole_qk - _HALF * high_qk])
+        scale_q = value_qk.abs().amax(1) / _LARGEST
+        tiny = torch.finfo(value_qk.dtype).tiny
+        whole_qk = (value_qk / scale_q.clamp(min=tiny).unsqueeze(1)).round_().int()
+        high_qk = (whole_qk + _HALF // 2) >> 7
+        both = torch.cat([high_qk, whole_qk - _HALF * high_qk]).to(torch.int8)
         # Copied: a column of one row passes for contiguous with any stride, and the product then reads elsewhere.
         value_kq = torch.empty(both.shape[::-1], dtype=torch.int8).copy_(both.T)
-        return cls(bits, value_kq, whole_qk.sum(1), scale_q)
+        return cls(bits, value_kq, whole_qk.sum(1), scale_q.double())
 
     def multiply(self, code_nk: Tensor) -> Tensor:
         """Products with rows of codes, in steps of each row: `(n, q)` float64."""

@@ -16,6 +16,7 @@ from torch import nn
 
 from inflab import EKFAC, KFAC, Diagonal, Identity, Problem, Regression, adapters, top
 from inflab.capture import Capture
+from inflab.device import tfloat32
 from inflab.errors import InflabError, ModelError, NumericsError, SettingError
 from tests import tiny
 
@@ -286,3 +287,23 @@ def test_a_model_spread_over_an_accelerator_and_memory_gives_the_same(away: dict
     )
     found = tiny.fit(problem(model)).score(tiny.queries(), by="layer", progress=False)
     tiny.agree(found["influence"], expected["influence"], 1e-3)
+
+
+def test_tensor_cores_are_switched_back_also_after_an_error() -> None:
+    before = torch.backends.cuda.matmul.fp32_precision
+    with pytest.raises(KeyboardInterrupt), tfloat32():
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+        raise KeyboardInterrupt
+    assert torch.backends.cuda.matmul.fp32_precision == before
+
+
+def test_tensor_cores_are_refused_where_there_are_none() -> None:
+    with pytest.raises(SettingError, match="dtype='tfloat32' is for a float32 model on an NVIDIA GPU"):
+        tiny.fit(tiny.language_problem(), EKFAC(dtype="tfloat32"))
+
+
+@pytest.mark.gpu
+def test_tensor_cores_give_nearly_the_same() -> None:
+    expected = tiny.scored()["influence"]
+    found = tiny.scores(tiny.language_problem(tiny.gpt2().cuda()), tiny.queries(), EKFAC(dtype="tfloat32"))
+    assert np.corrcoef(found.ravel(), expected.to_numpy().ravel())[0, 1] > 0.99

@@ -48,9 +48,10 @@ class _Parcel:
         try:
             header, frames = serialize(problem, on_error="raise")
         except Exception as error:  # whatever a user's class raises
+            why = error.__cause__ or error
             raise SettingError(
-                f"client= cannot send {problem!r} to workers ({type(error).__name__}: {error}); have workers load the "
-                "model themselves (copyreg.pickle), or leave out what cannot be pickled"
+                f"client= cannot send {problem!r} to workers ({type(why).__name__}: {why}); have workers load the model "
+                "themselves (copyreg.pickle), or leave out what cannot be pickled"
             ) from error
         return cls(header, [np.frombuffer(frame, np.uint8) for frame in frames])
 

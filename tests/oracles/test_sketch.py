@@ -127,16 +127,17 @@ def test_products_are_those_of_the_decoded_numbers(
 ) -> None:
     code_nk, _ = sketch.encode(normal(n, k, seed=seed), bits)
     query_qk = normal(q, k, seed=seed + 1)
+    whole_qk = (4000 * query_qk).round().clamp(-16256, 16256)
+    whole_qk[:, 0] = -16256  # the largest that two bytes hold: these queries are not rounded
     decoded_nk = sketch.decode(code_nk, bits, k).double()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sketch, "_COLUMNS", 3)
         patch.setattr(sketch, "_CACHE", 7)
         if without_integers:
             patch.delattr(torch, "_int_mm", raising=False)
-        found_nq = sketch.Queries.of(query_qk, bits).multiply(code_nk)
+        found_nq, exact_nq = (sketch.Queries.of(value, bits).multiply(code_nk) for value in (query_qk, whole_qk))
+    assert torch.equal(exact_nq, decoded_nk @ whole_qk.double().T)
     size_q = query_qk.abs().amax(1).double()
-    rounded_qk = (query_qk.double() / size_q[:, None] * 16256).round() * size_q[:, None] / 16256
-    assert torch.allclose(found_nq, decoded_nk @ rounded_qk.T, rtol=1e-6, atol=1e-4)
     bound_nq = decoded_nk.abs().sum(1)[:, None] * size_q / 16256 + 1e-9
     assert ((found_nq - decoded_nk @ query_qk.double().T).abs() <= bound_nq).all()
 
