@@ -121,14 +121,14 @@ WORKLOADS = (
         "W2",
         "score all queries, factors ready",
         (
-            Contender("inflab, memory=2500MB", OURS, "score", {"memory": "2500MB"}),
+            Contender("inflab, memory=3GB", OURS, "score", {"memory": "3GB"}),
             _kronfluence("Kronfluence, query batch 32", "score"),
-            Contender("inflab, memory=1GB", OURS, "score", {"memory": "1GB"}),
+            Contender("inflab, memory=1GB", OURS, "score", {"memory": "1GB"}, once=True),
             _kronfluence("Kronfluence, accumulate 8", "score", accumulate=8),
             Contender("inflab, rank 32", OURS, "score", {"rank": 32, "memory": "1GB"}, "rank", once=True),
         ),
         (
-            Target(4.0, "Kronfluence, query batch 32", ("score",), ours="inflab, memory=1GB"),
+            Target(4.0, "Kronfluence, query batch 32", ("score",), same_memory=False),
             Target(2.2, "Kronfluence, accumulate 8", ("score",)),
         ),
         _BOTH,
@@ -177,7 +177,7 @@ WORKLOADS = (
         "fit and score all queries, from nothing; a second peer",
         (
             Contender("inflab", OURS, "fit_and_score", {"memory": "3GB"}, once=True),
-            Contender("dattri-llm", DATTRI, "fit_and_score", agrees="rank", once=True),
+            Contender("dattri-llm, gradients kept", DATTRI, "fit_and_score", {"kept": "memory"}, "rank", once=True),
         ),
     ),
     Workload(

@@ -14,7 +14,17 @@ from torch import nn
 from inflab.errors import SettingError, is_finite_number
 from inflab.layer import Layer
 
-__all__ = ["available_memory", "batch_size", "give_back", "kept_budget", "parse_memory", "pass_bytes", "query_block"]
+__all__ = [
+    "available_memory",
+    "batch_size",
+    "factor_bytes",
+    "give_back",
+    "kept_budget",
+    "parse_memory",
+    "pass_bytes",
+    "query_block",
+    "working_bytes",
+]
 
 _CGROUP = Path("/sys/fs/cgroup")
 _BATCH_TOKENS = 4096  # beyond this many tokens a pass gains nothing and only costs memory
@@ -104,23 +114,45 @@ def batch_size(
     return max(1, min(_BATCH_TOKENS // tokens, working // (tokens * pass_bytes(model, layers, itemsize))))
 
 
-def query_block(layers: Sequence[Layer], itemsize: int, memory: int, n_queries: int, rank: int | None = None) -> int:
-    """Queries whose preconditioned gradients fit half the budget: each block costs one pass over the training data."""
+def working_bytes(model: nn.Module, layers: Sequence[Layer], memory: int, itemsize: int = 4) -> int:
+    """What of a budget comes and goes with the batches of a pass: no more than a full one takes, at most a quarter."""
+    return min(memory // 4, _WORKING, _BATCH_TOKENS * pass_bytes(model, layers, itemsize))
+
+
+def factor_bytes(layers: Sequence[Layer], itemsize: int = 4) -> int:
+    """Both eigenbases and the eigenvalues of every layer."""
+    return itemsize * sum(layer.width**2 + layer.outputs**2 + layer.width * layer.outputs for layer in layers)
+
+
+def query_block(
+    model: nn.Module, layers: Sequence[Layer], itemsize: int, memory: int, n_queries: int, rank: int | None = None
+) -> int:
+    """Queries whose preconditioned gradients fit beside factors and batches; each block costs a pass over the data.
+
+    Args:
+        model: gives the size of a batch.
+        layers: the covered layers.
+        itemsize: bytes of a number.
+        memory: budget in bytes.
+        n_queries: how many there are.
+        rank: of the truncation, or None.
+
+    Returns:
+        At least 1, at most `n_queries`.
+    """
     sizes = [
-        layer.width * layer.outputs if rank is None else min(rank, layer.width, layer.outputs) * _sides(layer)
+        layer.width * layer.outputs
+        if rank is None
+        else min(rank, layer.width, layer.outputs) * (layer.width + layer.outputs)
         for layer in layers
     ]
-    return max(1, min(n_queries, memory // (2 * itemsize * sum(sizes))))
+    left = memory - working_bytes(model, layers, memory, itemsize) - factor_bytes(layers, itemsize)
+    return max(1, min(n_queries, max(left, memory // 4) // (itemsize * sum(sizes))))
 
 
-def kept_budget(layers: Sequence[Layer], itemsize: int, memory: int) -> int:
+def kept_budget(model: nn.Module, layers: Sequence[Layer], itemsize: int, memory: int) -> int:
     """Bytes of captured tokens that a fit may keep from its first pass for its second: what the factors leave over.
 
-    Covariances and their eigenvectors are there together for one layer at a time, and the eigenvalues of all.
+    Covariances and their eigenvectors are there together for some layers at a time: twice the factors are set aside.
     """
-    factors = itemsize * sum(layer.width**2 + layer.outputs**2 + layer.width * layer.outputs for layer in layers)
-    return max(0, memory - memory // 4 - 2 * factors)
-
-
-def _sides(layer: Layer) -> int:
-    return layer.width + layer.outputs
+    return max(0, memory - working_bytes(model, layers, memory, itemsize) - 2 * factor_bytes(layers, itemsize))

@@ -17,7 +17,7 @@ from torch import nn
 from inflab.errors import SettingError, check_count
 from inflab.kronecker import rotates_tokens
 from inflab.layer import Layer
-from inflab.memory import batch_size, kept_budget, pass_bytes, query_block
+from inflab.memory import batch_size, factor_bytes, kept_budget, pass_bytes, query_block
 from inflab.preconditioned import low_rank_costs
 from inflab.workload import Workload
 
@@ -91,7 +91,7 @@ def plan_fit(work: Workload, *, blocks: int = 1, shared: dict[str, str] | None =
     """
     one = pass_flops(work.model, work.layers, work.tokens)
     total = work.examples * work.tokens
-    kept = kept_budget(work.layers, work.itemsize, work.memory)
+    kept = kept_budget(work.model, work.layers, work.itemsize, work.memory)
     needed = work.itemsize * total * sum(layer.width + layer.outputs for layer in work.layers)
     share = min(1.0, kept / needed)
     rows = [
@@ -154,7 +154,7 @@ def plan_score(work: Workload, *, queries: int, query_tokens: float, rank: int |
     check_count("queries", queries)
     if query_tokens < 1:
         raise SettingError(f"query_tokens={query_tokens!r} must be at least 1")
-    block = query_block(work.layers, work.itemsize, work.memory, queries, rank)
+    block = query_block(work.model, work.layers, work.itemsize, work.memory, queries, rank)
     passes = -(-queries // block)
     one = pass_flops(work.model, work.layers, work.tokens)
     rows = [
@@ -218,9 +218,7 @@ def table(work: Workload, rows: Sequence[Row], **settled: float) -> pd.DataFrame
     total = float(taken["flops"].sum())
     frame["share"] = (frame["flops"] / total).where(frame["taken"], 0.0)
     frame["seconds"] = frame["flops"] / work.rate if work.rate else math.nan
-    factors = work.itemsize * sum(
-        layer.width**2 + layer.outputs**2 + layer.width * layer.outputs for layer in work.layers
-    )
+    factors = factor_bytes(work.layers, work.itemsize)
     working = settled["batch_size"] * math.ceil(work.tokens) * pass_bytes(work.model, work.layers, work.itemsize)
     parts = taken.groupby("step")["bytes"].sum()
     held = float(parts.get("pass", 0.0) + parts.get("query gradients", 0.0))

@@ -36,12 +36,12 @@ def test_batches_and_query_blocks_shrink_with_memory() -> None:
     assert sizes[0] == 1
     assert sizes == sorted(sizes)
     assert sizes[-1] == 4096 // 16
-    blocks = [memory.query_block(layers, 4, budget, 100) for budget in (1, 10**6, 10**9)]
+    blocks = [memory.query_block(problem.model, layers, 4, budget, 100) for budget in (1, 10**6, 10**9)]
     assert blocks[0] == 1
     assert blocks == sorted(blocks)
     assert blocks[-1] == 100
-    assert memory.query_block(layers, 4, 10**6, 100, rank=1) > memory.query_block(layers, 4, 10**6, 100)
-    kept = [memory.kept_budget(layers, 4, budget) for budget in (1, 10**6, 10**9)]
+    assert memory.query_block(problem.model, layers, 4, 10**6, 100, rank=1) > memory.query_block(problem.model, layers, 4, 10**6, 100)
+    kept = [memory.kept_budget(problem.model, layers, 4, budget) for budget in (1, 10**6, 10**9)]
     assert kept[0] == 0
     assert 0 < kept[2] < 10**9
 

@@ -95,7 +95,7 @@ def scores(
     n_query = queries.sizes["query"]
 
     def settled(run: Pass) -> dict[str, int]:
-        size = query_block(run.layers, run.itemsize(), run.budget(), n_query, rank)
+        size = query_block(run.problem.model, run.layers, run.itemsize(), run.budget(), n_query, rank)
         return {"query_block": size, "blocks": -(-n_query // size)}
 
     def of() -> dict[str, Any]:

@@ -48,9 +48,9 @@ class _Parcel:
         try:
             header, frames = serialize(problem, on_error="raise")
         except Exception as error:  # whatever a user's class raises
-            why = error.__cause__ or error
+            why, name = error.__cause__ or error, repr(problem)
             raise SettingError(
-                f"client= cannot send {problem!r} to workers ({type(why).__name__}: {why}); have workers load the model "
+                f"client= cannot send {name} to workers ({type(why).__name__}: {why}); have workers load the model "
                 "themselves (copyreg.pickle), or leave out what cannot be pickled"
             ) from error
         return cls(header, [np.frombuffer(frame, np.uint8) for frame in frames])

@@ -78,7 +78,7 @@ class Fitting:
         run = self.run
         if self.work.is_whole:
             if keep:
-                self._kept = Kept(kept_budget(run.layers, run.itemsize(), run.budget()))
+                self._kept = Kept(kept_budget(run.problem.model, run.layers, run.itemsize(), run.budget()))
             return bases_of(run, covariance_sums(run, self.quantity, positions, self._kept), blocks)
         groups = _groups(run)
         ledger, crew = self.work.ledger, self.work.crew

@@ -87,7 +87,7 @@ def query_blocks(run: Pass, n_query: int, rank: int | None = None) -> Iterator[n
     Yields:
         Positions of one block.
     """
-    size = query_block(run.layers, run.itemsize(), run.budget(), n_query, rank)
+    size = query_block(run.problem.model, run.layers, run.itemsize(), run.budget(), n_query, rank)
     for start in range(0, n_query, size):
         yield np.arange(start, min(start + size, n_query))
 

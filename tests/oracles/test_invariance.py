@@ -183,7 +183,7 @@ def test_memory_budget() -> None:
     """A budget so small that every batch is one text and every query costs its own pass."""
     model, queries = tiny_lm("gpt2", "sdpa"), query_rows("left")
     roomy, tight = fit(model), fit(model, memory="1kB")
-    assert query_block(select_layers(model, "*"), 8, 1000, len(ASKED)) == 1
+    assert query_block(model, select_layers(model, "*"), 8, 1000, len(ASKED)) == 1
     assert_same(tight, roomy)
     expected = roomy.score(queries, by="layer", progress=False)["influence"]
     assert_close(tight.score(queries, by="layer", memory="1kB", progress=False)["influence"], expected)
