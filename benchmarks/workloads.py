@@ -123,9 +123,9 @@ WORKLOADS = (
         (
             Contender("inflab, memory=3GB", OURS, "score", {"memory": "3GB"}),
             _kronfluence("Kronfluence, query batch 32", "score"),
-            Contender("inflab, memory=1GB", OURS, "score", {"memory": "1GB"}, once=True),
+            Contender("inflab, memory=900MB", OURS, "score", {"memory": "900MB"}, once=True),
             _kronfluence("Kronfluence, accumulate 8", "score", accumulate=8),
-            Contender("inflab, rank 32", OURS, "score", {"rank": 32, "memory": "1GB"}, "rank", once=True),
+            Contender("inflab, rank 32", OURS, "score", {"rank": 32, "memory": "900MB"}, "rank", once=True),
         ),
         (
             Target(4.0, "Kronfluence, query batch 32", ("score",), same_memory=False),
