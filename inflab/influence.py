@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from inflab.index import Index
-    from inflab.kronecker import Curvature
-    from inflab.problem import Problem
-    from inflab.run.local import Pass
 
 __all__ = ["Influence"]
 

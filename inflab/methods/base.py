@@ -21,13 +21,13 @@ from inflab.factors import LayerFactors
 from inflab.influence import Influence
 from inflab.layer import Layer, LayerPattern, select_layers
 from inflab.plan import plan_fit
-from inflab.workload import mean_tokens, workload
 from inflab.problem import Problem
 from inflab.run.asking import identity
 from inflab.run.fitting import Fitting, bytes_of_fit
 from inflab.run.local import Pass
 from inflab.run.work import working
 from inflab.schema import root_attrs
+from inflab.workload import mean_tokens, workload
 
 __all__ = ["LayerMethod"]
 

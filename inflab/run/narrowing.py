@@ -102,6 +102,7 @@ def rescored(
     for rows in query_blocks(run, queries.sizes["query"]):
         ready = query_gradients(run, curvatures, queries, rows, against=train.isel(train=wanted))
         exact = score_rows(run, ready, train, wanted, by_layer=by_layer)
+        del ready  # before the next block's come
         here = ~np.isnan(value[np.ix_(rows, wanted)])  # pairs that are no candidates stay so
         value[np.ix_(rows, wanted)] = np.where(here, exact, np.nan)
         is_exact[np.ix_(rows, wanted)] = here.any(axis=-1) if by_layer else here

@@ -79,6 +79,7 @@ def filled(
                     values[name][tuple(region.get(str(d), slice(None)) for d in template[name].dims)] = value
             elif not is_there:
                 _write(ledger, number, shard, found, region)
+        given.clear()  # the gradients of a block's queries go before those of the next come
     if ledger is None:
         new = {n: (template[n].dims, value, template[n].attrs) for n, value in values.items()}
         return template.assign(new).assign_attrs({**attrs, **work.attrs()})

@@ -12,9 +12,8 @@ from inflab.layer import Layer
 from inflab.layout import Tokens
 from inflab.preconditioned import Preconditioned
 from inflab.run.local import Pass
-from inflab.run.queries import query_blocks, query_gradients
 
-__all__ = ["score_pairs", "score_rows", "self_influence"]
+__all__ = ["score_rows", "self_influence"]
 
 
 def score_rows(
@@ -51,30 +50,6 @@ def score_rows(
 
     run.over(train, "loss", add, what="scores", positions=positions)
     return scores
-
-
-def score_pairs(
-    run: Pass,
-    curvatures: Mapping[str, Curvature],
-    queries: xr.Dataset,
-    train: xr.Dataset,
-    *,
-    by_layer: bool,
-    rank: int | None,
-) -> np.ndarray:
-    """Influence of every training sequence on every query.
-
-    All queries that fit the memory budget share one pass over the training data; each further block costs one more.
-
-    Returns:
-        `(query, train)`, or `(query, train, layer)` when `by_layer`.
-    """
-    positions = np.arange(train.sizes["train"])
-    blocks = []
-    for rows in query_blocks(run, queries.sizes["query"], rank):
-        ready = query_gradients(run, curvatures, queries, rows, rank, against=train)
-        blocks.append(score_rows(run, ready, train, positions, by_layer=by_layer))
-    return np.concatenate(blocks)
 
 
 def self_influence(

@@ -61,6 +61,7 @@ def token_scores(
                 values[here[:, None], place[layer.name], columns[None]] = value_pt.cpu().numpy()
 
         run.over(train, "loss", add, what="tokens", positions=wanted)
+        del ready, add  # before the next block's come
     return values
 
 
