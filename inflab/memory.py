@@ -75,7 +75,7 @@ def available_memory(device: torch.device) -> int:
 
 
 def give_back() -> None:
-    """Return freed memory to the system where the C library (glibc) would keep it: a fit frees tokens by the gigabyte."""
+    """Return freed memory to the system where the C library would keep it: a fit frees tokens by the gigabyte."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
@@ -86,6 +86,9 @@ def pass_bytes(model: nn.Module, layers: Sequence[Layer], itemsize: int = 4) -> 
 
     Logits, their selection, log-softmax and the gradients of each make six; a transformer keeps about as much for its
     backward pass again as the tracked layers' own inputs and outputs.
+
+    Returns:
+        Bytes.
     """
     vocabulary = getattr(getattr(model, "config", None), "vocab_size", 0)
     held = 3 * sum(layer.width + layer.outputs for layer in layers)
@@ -154,5 +157,8 @@ def kept_budget(model: nn.Module, layers: Sequence[Layer], itemsize: int, memory
     """Bytes of captured tokens that a fit may keep from its first pass for its second: what the factors leave over.
 
     Covariances and their eigenvectors are there together for some layers at a time: twice the factors are set aside.
+
+    Returns:
+        Bytes, not negative.
     """
     return max(0, memory - working_bytes(model, layers, memory, itemsize) - 2 * factor_bytes(layers, itemsize))

@@ -45,6 +45,9 @@ def pass_flops(model: nn.Module, layers: Sequence[Layer], tokens: float) -> floa
 
     Parameters are frozen: no gradient of a weight is computed, and none at all before the first covered layer. Looked
     up embeddings multiply nothing.
+
+    Returns:
+        Operations.
     """
     names = {name for layer in layers for name in layer.modules}
     weights: list[tuple[int, bool]] = []

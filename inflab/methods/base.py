@@ -43,8 +43,8 @@ class LayerMethod(ABC):
         damping_kind: "relative": times the layer's mean eigenvalue (GB23 section 2.2); or "absolute".
         fisher: "true": labels sampled from the model's own softmax; "empirical": the data's labels.
         max_examples: fit on at most so many training examples, drawn by the seed; None takes all.
-        dtype: of the passes ("bfloat16", "tfloat32" on a GPU, ...); None keeps the model's own. Sums are float32, or float64 for a
-            float64 model.
+        dtype: of the passes ("bfloat16", "tfloat32" on a GPU, ...); None keeps the model's own. Sums are
+            float32, or float64 for a float64 model.
     """
 
     layers: LayerPattern = "auto"

@@ -126,6 +126,10 @@ class Pass:
 
         Returns:
             None, or the layers that had their tokens before the memory ran out.
+
+        Raises:
+            RuntimeError: what went wrong, when it was not memory or the batch is a single example.
+            OutOfMemoryError: likewise, on a GPU.
         """
         had = set(done)
 

@@ -188,7 +188,7 @@ def test_full_rank_is_exact() -> None:
 @pytest.mark.parametrize("truncation", ["plain", "whitened"])
 @pytest.mark.parametrize("rank", [1, 2])
 def test_each_rank_is_the_best_of_that_rank(rank: int, truncation: str) -> None:
-    """By layer: the preconditioned query gradient cut by numpy's own SVD; whitened: `S^1/2 P A^1/2` cut, mapped back."""
+    """By layer: the preconditioned query gradient P cut by numpy's own SVD; whitened: `S^1/2 P A^1/2`, mapped back."""
     influence, queries = fitted("gpt2")
     asked = influence.score(queries, by="layer", rank=rank, truncation=truncation, progress=False)
     names = list(influence.factors.children)
