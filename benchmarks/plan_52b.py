@@ -96,8 +96,8 @@ def page() -> str:
         f"- {RATE / 1e12:.0f} TFLOP/s reached by a GPU in bf16 products: an assumption, 40% of the peak of an H100; "
         "float32 products without TF32 are several times slower. GPU-hours are operations over this rate: no waiting.",
         "- A pass takes 4 x parameters x tokens operations, and attention: weights are frozen and get no gradient.",
-        f"- The fit is by a sample of {FITTED:,} sequences: with ten million its steps but the eigenbases grow 100-fold.",
-        f"- {GPUS} GPUs of {MEMORY / 1e9:.0f} GB hold the weights spread by `device_map`, and each layer's factors beside "
+        f"- The fit is by a sample of {FITTED:,} sequences: ten million make all but the eigenbases 100-fold.",
+        f"- {GPUS} GPUs of {MEMORY / 1e9:.0f} GB hold the weights, by `device_map`, and each layer's factors beside "
         f"its weight. {score.attrs['passes']} pass over the ten million serves all {QUERIES} queries.",
         "- Eigendecompositions are counted as 9 n^3; a GPU reaches a small part of its product rate on them.",
         "- Candidates from `filter_candidates` cut the scored sequences, and with them the score, in proportion.",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from inflab import datasets, models, plot, widgets
     from inflab.candidates import filter_candidates
     from inflab.corpus import encode
+    from inflab.index import Index
     from inflab.influence import Influence
     from inflab.layer import layers
     from inflab.methods import EKFAC, KFAC, Diagonal, Identity
@@ -34,6 +35,7 @@ _HOME = {
     "EKFAC": "methods",
     "Explorer": "widgets",
     "Identity": "methods",
+    "Index": "index",
     "Influence": "influence",
     "KFAC": "methods",
     "Problem": "problem",
@@ -61,6 +63,7 @@ __all__ = [
     "Diagonal",
     "Explorer",
     "Identity",
+    "Index",
     "Influence",
     "Problem",
     "Regression",

@@ -64,8 +64,7 @@ class Influence(Fitted):
             store: where finished shards are kept: a run that was broken off goes on when it is called again, and the
                 result is opened from there, lazily. `inflab.load(path, partial=True)` opens what there is before.
             client: a `dask.distributed.Client` whose workers make the pass.
-            memory: budget of each worker, such as "3GB". Queries whose gradients do not fit it together cost one more
-                pass a block.
+            memory: budget of each worker, such as "3GB"; queries that do not fit it together cost a pass a block.
             batch_size: examples in one pass; from the budget when None.
             shard_size: sequences done and kept together, with `store` or `client`; from the corpus when None.
             progress: whether to show progress bars.

@@ -5,6 +5,7 @@ Labelled arrays in, labelled arrays out; no torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,8 @@ from inflab.schema import influence_attrs, root_attrs, variable_attrs
 __all__ = ["effect", "top"]
 
 Sign = Literal["positive", "negative", "absolute"]
+
+_BYTES = 2**28  # of scores in memory at a time
 
 
 def effect(scores: xr.Dataset) -> xr.Dataset:
@@ -70,8 +73,7 @@ def top(scores: xr.Dataset, k: int = 10, *, sign: Sign = "positive") -> xr.Datas
     chosen_qr = np.empty((influence.sizes["query"], k), dtype=np.int64)
     value_qr = np.empty((influence.sizes["query"], k))
     total_q = np.empty(influence.sizes["query"])
-    for row in range(len(chosen_qr)):  # one query at a time: scores may be larger than memory
-        value_t = influence[row].to_numpy().astype(np.float64)
+    for row, value_t in _rows(influence):
         key_t = {"positive": value_t, "negative": -value_t, "absolute": np.abs(value_t)}[sign]
         key_t = np.where(np.isnan(key_t), -np.inf, key_t)
         # Ties are broken by position, so that equal scores give the same list every time.
@@ -122,6 +124,18 @@ _EFFECT_ATTRS = variable_attrs(
     "predicted change of the query's log-probability per added copy of the training sequence: influence / n_train",
     sign="positive: an added copy makes the query's completion more likely",
 )
+
+
+def _rows(influence: xr.DataArray) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows in float64, some queries at a time: scores may be larger than memory, and a chunk on disk holds many.
+
+    Yields:
+        Row number and values.
+    """
+    at_once = max(1, _BYTES // (8 * influence.sizes["train"]))
+    for start in range(0, influence.sizes["query"], at_once):
+        block_qt = influence[start : start + at_once].to_numpy().astype(np.float64)
+        yield from enumerate(block_qt, start)
 
 
 def _require(scores: xr.Dataset, variable: str, *dims: str) -> None:

@@ -70,7 +70,7 @@ def cluster() -> Iterator[Any]:
     """Two workers of one thread, each a process of its own."""
     distributed = pytest.importorskip("distributed", reason="needs dask.distributed")
     # Workers must not find another package's `tests`; what they run besides inflab lies in tests/faults.
-    settings = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None}
+    settings = {"n_workers": 2, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
     env = {"PYTHONPATH": str(Path(__file__).parent / "faults")}
     with distributed.LocalCluster(**settings, silence_logs=50, env=env) as found:
         yield found

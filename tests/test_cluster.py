@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from distributed.protocol.serialize import deserialize, serialize
 
 import inflab
 from inflab import EKFAC, KFAC, Diagonal, Identity, Influence
@@ -19,10 +18,13 @@ from inflab.capture import Capture
 from inflab.errors import MissingDependencyError, NumericsError, SettingError, StoreError
 from inflab.layer import select_layers
 from inflab.products import aligned
-from inflab.run import boxes, cluster, ledger
+from inflab.run import boxes, cluster, fitting, ledger
 from inflab.run.fit import Basis
 from inflab.run.local import Pass
 from tests import tiny
+
+distributed = pytest.importorskip("distributed", reason="needs dask.distributed")
+serialize, deserialize = distributed.protocol.serialize, distributed.protocol.deserialize
 
 SHARD = 2
 METHODS = {"EKFAC": EKFAC(), "blocks": EKFAC(blocks=2), "KFAC": KFAC(), "Diagonal": Diagonal(), "Identity": Identity()}
@@ -192,6 +194,30 @@ def test_nothing_stays_on_the_workers(client: Any) -> None:
     assert client.run_on_scheduler(_tasks) == 0
 
 
+def test_sums_are_freed_when_they_are_added(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = cluster.Cluster._result
+
+    def watched(self: Any, future: Any) -> Any:
+        if future.key.startswith("add"):  # the root of a tree
+            distributed.wait(future)
+            for _ in range(500):
+                if client.run_on_scheduler(_sums) == 1:
+                    break
+            assert client.run_on_scheduler(_sums) == 1, "only the total is left"
+        return result(self, future)
+
+    monkeypatch.setattr(cluster.Cluster, "_result", watched)
+    fit(tiny.table_problem(), client=client)
+
+
+def _sums(dask_scheduler: Any) -> int:
+    held = (t for t in dask_scheduler.tasks.values() if t.state == "memory")
+    return sum(t.key.startswith(("_sums", "add")) for t in held)
+
+
+_sums.__module__ = "__main__"
+
+
 def _tasks(dask_scheduler: Any) -> int:
     return len(dask_scheduler.tasks)
 
@@ -222,6 +248,35 @@ def test_workers_can_load_the_model_themselves(client: Any, tmp_path: Path) -> N
 
 
 def test_a_corpus_on_disk_stays_there(client: Any, tmp_path: Path) -> None:
-    inflab.save(tiny.table(12), tmp_path / "train")
-    found = fit(tiny.table_problem(train=inflab.load(tmp_path / "train")), client=client)
-    same(found, fit(tiny.table_problem(), store=tmp_path / "here"))
+    inflab.save(tiny.table(2000), tmp_path / "train")
+    corpus = inflab.load(tmp_path / "train").chunk({"train": 100})
+    problem = tiny.table_problem(train=corpus)
+    problem.corpus_fingerprint()
+    inputs = corpus["input"].nbytes
+    assert sum(memoryview(frame).nbytes for frame in serialize(boxes.boxed(problem))[1]) - 2000 * 8 < inputs
+    more: Any = {"shard_size": 500, "progress": False}
+    found = EKFAC().fit(problem, client=client, **more)
+    same(found, EKFAC().fit(tiny.table_problem(train=tiny.table(2000)), store=tmp_path / "here", **more))
+
+
+def test_threads_of_a_worker_take_turns_and_torch_has_them_all(
+    monkeypatch: pytest.MonkeyPatch, here: Influence
+) -> None:
+    inside: list[int] = []
+    threads = set()
+    sums = fitting.covariance_sums
+
+    def watched(*args: Any, **more: Any) -> Any:
+        inside.append(1)
+        threads.add(torch.get_num_threads())
+        assert sum(inside) == 1, "two passes at once on one model"
+        found = sums(*args, **more)
+        inside.pop()
+        return found
+
+    monkeypatch.setattr(fitting, "covariance_sums", watched)
+    settings: Any = {"processes": False, "n_workers": 1, "threads_per_worker": 3, "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(**settings) as one, distributed.Client(one) as client:
+        same(fit(tiny.table_problem(), client=client), here)
+    assert threads == {3}
+    assert torch.get_num_threads() == 1

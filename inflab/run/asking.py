@@ -119,7 +119,7 @@ def scores(
             among = len(positions)
             cuts = [positions] if work.is_whole else query_parts(positions)
             parts = [crew.call(_ready, *shared, *own, part, among, rank, truncation) for part in cuts]
-            ready = parts[0] if len(parts) == 1 else crew.call(_joined, *parts)
+            ready = parts[0] if len(parts) == 1 else crew.call(_joined, *parts, last=True)
             if rank is not None:
                 lost[block["query"]] = dict(crew.each(_lost, [0], ready))[0]
             return [ready, by_layer]

@@ -70,7 +70,7 @@ class Cluster:
             )
         self._client = client
         self._lock = f"inflab-{uuid.uuid4().hex}"
-        self._running: set[Any] = set()
+        self._running: set[Any] = set()  # what `each` waits for; also when whoever asked does not come back for it
 
     def __enter__(self) -> Cluster:
         self._client.wait_for_workers(1)
@@ -88,9 +88,16 @@ class Cluster:
 
         return _Handle(scatter)
 
-    def call(self, function: Callable[..., Any], *args: Any) -> _Handle:
+    def call(self, function: Callable[..., Any], *args: Any, last: bool = False) -> _Handle:
         """Have something computed by one worker; it stays there, and others fetch it from it."""
-        return _Handle(lambda: self._submit(function, *map(_live, args), priority=1))
+
+        def submit() -> Any:
+            future = self._submit(function, *map(_live, args), priority=1)
+            for handle in (arg for arg in args if last and isinstance(arg, _Handle)):
+                handle.future = None  # dask frees it when it was used, and makes it again where it must
+            return future
+
+        return _Handle(submit)
 
     def each(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
         """Items in whichever order they are done.
@@ -105,6 +112,7 @@ class Cluster:
             # What a worker took down with it, beyond what dask has done again by itself, goes into the next round.
             rounds = self._another(rounds)
             asked = {self._submit(function, *map(_live, shared), _live(item)): item for item in waiting}
+            self._running.update(asked)
             waiting = []
             try:
                 for future in as_completed(list(asked)):
@@ -129,8 +137,6 @@ class Cluster:
         done: Callable[[Shard], None],
     ) -> Arrays:
         """The sum over shards: a tree of tasks, of which only the root comes here."""
-        from distributed import as_completed
-
         rounds = 0
         while True:
             rounds = self._another(rounds)
@@ -138,12 +144,7 @@ class Cluster:
             leaves = {self._submit(function, *ready, shard): shard for shard in shards}
             root = self._added(list(leaves), (0, len(shards)))
             try:
-                for future in as_completed(list(leaves)):
-                    shard = leaves.pop(future)  # with no hold on it, its sums are freed when they are added
-                    self._running.discard(future)
-                    if future.status == "error":
-                        self._result(future)
-                    done(shard)
+                self._watch(leaves, done)
                 return dict(self._result(root))
             except CancelledError:
                 continue
@@ -170,6 +171,16 @@ class Cluster:
             raise SettingError(f"every worker was lost {rounds} times before a shard was done; {_MEND}")
         return rounds + 1
 
+    def _watch(self, leaves: dict[Any, Shard], done: Callable[[Shard], None]) -> None:
+        """Tell of each shard that is done. With no hold on it here, its sums are freed when they are added."""
+        from distributed import as_completed
+
+        for future in as_completed(list(leaves)):
+            shard = leaves.pop(future)
+            if future.status == "error":
+                self._result(future)
+            done(shard)
+
     def _added(self, leaves: Sequence[Any], span: tree.Span) -> Any:
         if span[1] - span[0] == 1:
             return leaves[span[0]]
@@ -177,17 +188,8 @@ class Cluster:
         return self._submit(tree.add, *(self._added(leaves, half) for half in tree.halves(span)), priority=1)
 
     def _submit(self, function: Callable[..., Any], *args: Any, priority: int = 0) -> Any:
-        future = self._client.submit(
-            _alone,
-            self._lock,
-            function,
-            *args,
-            priority=priority,
-            pure=False,
-            key=f"{function.__name__}-{uuid.uuid4()}",
-        )
-        self._running.add(future)
-        return future
+        key = f"{function.__name__}-{uuid.uuid4()}"
+        return self._client.submit(_alone, self._lock, function, *args, priority=priority, pure=False, key=key)
 
     def _result(self, future: Any) -> Any:
         from distributed import KilledWorker
@@ -217,11 +219,18 @@ def _sees(ledger: Ledger) -> bool:
 
 
 def _alone(lock: str, function: Callable[..., Any], *args: Any) -> Any:
-    """Run on a worker: nothing else of this job in the process meanwhile, and all the worker's threads for torch."""
+    """Run on a worker: nothing else of this job in the process meanwhile, and all the worker's threads for torch.
+
+    Dask arrays in a corpus are read here: asking the cluster for them could wait for the very thread that asks.
+
+    Returns:
+        The function's result, ready to travel.
+    """
+    import dask
     from dask.utils import SerializableLock
     from distributed import get_worker
 
-    with SerializableLock(lock):
+    with SerializableLock(lock), dask.config.set(scheduler="synchronous"):
         before = torch.get_num_threads()
         torch.set_num_threads(get_worker().state.nthreads)
         try:

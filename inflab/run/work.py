@@ -77,8 +77,8 @@ class Crew(Protocol):
     def share(self, value: Any, *, everyone: bool = True) -> Any:
         """Bring something to everyone, or to whoever needs it, once."""
 
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Have something computed once, for `each` to use."""
+    def call(self, function: Callable[..., Any], *args: Any, last: bool = False) -> Any:
+        """Have something computed once, for `each` to use; `last` says that its arguments are of no use afterwards."""
 
     def each(self, function: Callable[..., Any], items: Iterable[Any], *shared: Any) -> Iterator[tuple[Any, Any]]:
         """Compute `function(*shared, item)` for each item.
@@ -110,7 +110,7 @@ class Here:
         """The thing itself."""
         return value
 
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+    def call(self, function: Callable[..., Any], *args: Any, last: bool = False) -> Any:
         """The result itself."""
         return function(*args)
 

@@ -51,6 +51,7 @@ class Forks:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
+    pytest.importorskip("distributed", reason="needs dask.distributed")
     found = Forks()
     yield found
     found.close()

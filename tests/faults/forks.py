@@ -26,9 +26,8 @@ from inflab.run import score as score_room  # noqa: E402
 FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree"}
 
 
-def problem(folder: Path, task: str = "gated") -> Any:
-    own = gated.Gated(folder=str(folder)) if task == "gated" else inflab.Classification()
-    return inflab.Problem(tiny.mlp(), own, tiny.table(12))
+def problem(folder: Path) -> Any:
+    return inflab.Problem(tiny.mlp(), gated.Gated(folder=str(folder)), tiny.table(12))
 
 
 def queries() -> Any:

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import distributed
 import gated
 import numpy as np
 import pytest
@@ -98,15 +97,16 @@ def test_a_killed_client_is_gone_on_from(forks: Any, client: Any, tmp_path: Path
     assert np.array_equal(found["influence"], score(fitted, store=tmp_path / "here")["influence"])
 
 
-def test_a_fit_survives_a_lost_worker(client: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_store", [True, False], ids=["store", "gathered"])
+def test_a_fit_survives_a_lost_worker(with_store: bool, client: Any, tmp_path: Path) -> None:
     expected = EKFAC().fit(problem(tmp_path), store=tmp_path / "here", shard_size=SHARD, progress=False)
     (tmp_path / "log").unlink()
+    more: dict[str, Any] = {"store": tmp_path / "there"} if with_store else {}
     with ThreadPoolExecutor(1) as thread:
-        more = {"store": tmp_path / "there", "client": client, "shard_size": SHARD, "progress": False}
+        more |= {"client": client, "shard_size": SHARD, "progress": False}
         job = thread.submit(EKFAC().fit, problem(tmp_path), **more)
         gated.wait(lambda: len(gated.passed(tmp_path)) >= 3)
         os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
         found = job.result()
     for name, node in expected.factors.children.items():
         assert node.to_dataset().identical(found.factors[name].to_dataset())
-    assert isinstance(client, distributed.Client)
