@@ -137,7 +137,7 @@ WORKLOADS = (
         "W3",
         "self-influence, factors ready",
         (
-            Contender("inflab, memory=450MB", OURS, "self_influence", {"memory": "450MB"}),
+            Contender("inflab, memory=1500MB", OURS, "self_influence", {"memory": "1500MB"}),
             _kronfluence(_PEER, "self_influence"),
         ),
         (Target(3.0, _PEER, ("self-influence",)),),

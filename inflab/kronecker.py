@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inflab.products import add_gram, add_squares, aligned, chunks, product
+from inflab.products import NEAR, add_gram, add_squares, aligned, chunks, product
 
 __all__ = [
     "Curvature",
@@ -125,18 +125,19 @@ class Rotated:
         rotated = self.left is None and self.right is None
         return rotated and self.gradient.shape[1] == 1 and self.activation.is_floating_point()
 
-    def parts(self, into: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
+    def parts(self, into: Tensor | None = None, size: int = NEAR) -> Iterator[tuple[slice, Tensor]]:
         """Gradients `(b, o, i)` in the eigenbasis, some examples at a time.
 
         Args:
             into: `(b, o, i)`, where they are formed when nothing is to be rotated after that; or None.
+            size: bytes of gradients at a time.
 
         Yields:
             Which examples, and their gradients.
         """
         n, _, outputs = self.gradient.shape
         direct = into is not None and self.left is None and self.right is None and self.activation.is_floating_point()
-        for part in chunks(n, outputs * self.width * self.gradient.element_size()):
+        for part in chunks(n, outputs * self.width * self.gradient.element_size(), size):
             if direct and into is not None:
                 yield part, torch.bmm(self.gradient[part].transpose(1, 2), self.activation[part], out=into[part])
                 continue
@@ -160,7 +161,7 @@ class Rotated:
             return ((g_bo @ weight_oi) * a_bi).sum(1)
         found = self.gradient.new_empty(len(self.gradient))
         for part, grad_boi in self.parts():
-            square = grad_boi.square().flatten(1)
+            square = grad_boi.mul_(grad_boi).flatten(1)
             found[part] = square.sum(1) if weight_oi is None else square @ weight_oi.flatten()
         return found
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from inflab.kronecker import Curvature, Rotated, rotated, rotates_tokens
-from inflab.products import chunks
+from inflab.products import FAR, chunks
 
 __all__ = ["Preconditioned", "Sides", "choose_sides", "joined", "low_rank", "low_rank_costs", "truncation_weights"]
 
@@ -102,7 +102,7 @@ class Preconditioned:
         if self.left is not None and self._takes_tokens(train):
             return self._token_scores(train)
         found = train.gradient.new_empty(len(self), len(train.gradient))
-        for part, grad_boi in train.parts():
+        for part, grad_boi in train.parts(size=FAR):
             flat_bp = grad_boi.reshape(len(grad_boi), -1)
             if self.dense is not None:
                 torch.mm(self.dense.flatten(1), flat_bp.T, out=found[:, part])

@@ -16,14 +16,27 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["add_gram", "add_squares", "aligned", "chunks", "in_rows", "is_finite", "mirror", "product", "side_by_side"]
+__all__ = [
+    "FAR",
+    "NEAR",
+    "add_gram",
+    "add_squares",
+    "aligned",
+    "chunks",
+    "in_rows",
+    "is_finite",
+    "mirror",
+    "product",
+    "side_by_side",
+]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _ALIGNED = 64  # bytes: a cache line, and the width of the widest vector registers
 _GRAM_BLOCKS = 4  # 10 of 16 blocks are computed; more blocks save little and get too narrow
-_CHUNK = 2**26  # bytes of per-example products at a time: they stay near the cores
+NEAR = 2**23  # bytes of per-example products at a time that stay in a cache until they are used up
+FAR = 2**26  # bytes that are enough for a product with many queries to be worth its reading them
 
 
 def aligned(like: Tensor, *shape: int) -> Tensor:
@@ -98,12 +111,12 @@ def is_finite(value: Tensor) -> Tensor | bool:
     return math.isfinite(float(value.sum())) or bool(torch.isfinite(value).all())
 
 
-def chunks(examples: int, bytes_each: int) -> Iterator[slice]:
-    """Consecutive slices of a batch whose per-example products fit near the cores together.
+def chunks(examples: int, bytes_each: int, size: int = FAR) -> Iterator[slice]:
+    """Consecutive slices of a batch whose per-example products take about `size` bytes together.
 
     Yields:
         At least one example each.
     """
-    size = max(1, _CHUNK // max(bytes_each, 1))
-    for start in range(0, examples, size):
-        yield slice(start, min(start + size, examples))
+    step = max(1, size // max(bytes_each, 1))
+    for start in range(0, examples, step):
+        yield slice(start, min(start + step, examples))

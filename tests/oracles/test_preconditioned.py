@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inflab import preconditioned
+from inflab import preconditioned, products
 from inflab.kronecker import Curvature, rotate
 from inflab.preconditioned import Preconditioned, Sides, choose_sides, low_rank, truncation_weights
 
@@ -143,6 +143,6 @@ def test_chunks_of_queries_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> Non
     ready = held(normal(Q, O, I, seed=6), layer, sides, 2)
     met = ready.meet(normal(B, 30, I, seed=7), normal(B, 30, O, seed=8), I)
     expected = ready.scores(met)
-    monkeypatch.setattr("inflab.products._CHUNK", 1)
-    assert preconditioned.chunks is not None
+    monkeypatch.setattr(preconditioned, "FAR", 1)
+    monkeypatch.setattr(preconditioned, "chunks", lambda n, each, size=1: products.chunks(n, each, 1))
     torch.testing.assert_close(ready.scores(met), expected, rtol=1e-12, atol=1e-12)
