@@ -16,6 +16,7 @@ from torch import nn
 
 from inflab import factors
 from inflab.capture import Quantity
+from inflab.device import autocast_dtype
 from inflab.errors import SettingError, check_count
 from inflab.factors import LayerFactors
 from inflab.influence import Influence
@@ -103,6 +104,7 @@ class LayerMethod(ABC):
         check_count("seed", seed, least=0)
         layers = select_layers(problem.model, self.layers)
         problem.check_model()
+        autocast_dtype(problem.model, self.dtype)
         run = Pass(problem, layers, self.dtype, memory, batch_size, seed, progress)
         run.budget()  # a bad budget fails here, before the passes
         n = problem.corpus.sizes["train"]

@@ -122,10 +122,10 @@ def softmax(output_p: Tensor) -> Tensor:
 # --- found: inflab's own passes and factors -----------------------------------------------------------------------
 
 
-def captured(
+def batches(
     problem: Problem, layers: Any = "*", quantity: Any = "loss", corpus: xr.Dataset | None = None, **run: Any
-) -> dict[str, list[Tokens]]:
-    """Layer name -> its `Tokens`, one a batch, in the order of their first examples."""
+) -> dict[str, list[tuple[np.ndarray, Tokens]]]:
+    """Layer name -> positions of the examples and their `Tokens`, one pair a batch."""
     chosen = select_layers(problem.model, layers)
     found: dict[str, list[tuple[np.ndarray, Tokens]]] = {layer.name: [] for layer in chosen}
 
@@ -137,12 +137,18 @@ def captured(
     return found
 
 
+def captured(problem: Problem, *args: Any, **run: Any) -> dict[str, list[Tokens]]:
+    """Layer name -> its `Tokens`, one a batch."""
+    return {name: [tokens for _, tokens in parts] for name, parts in batches(problem, *args, **run).items()}
+
+
 def found_gradients(problem: Problem, layers: Any = "*", *args: Any, **run: Any) -> dict[str, Tensor]:
-    """Layer name -> gradient of each example, `(b, o, i)`."""
-    return {
-        name: torch.cat([kronecker.example_gradients(t.activation, t.gradient, t.width) for t in parts])
-        for name, parts in captured(problem, layers, *args, **run).items()
-    }
+    """Layer name -> gradient of each example, `(b, o, i)`, in the corpus' order."""
+    found = {}
+    for name, parts in batches(problem, layers, *args, **run).items():
+        grads = [kronecker.example_gradients(t.activation, t.gradient, t.width) for _, t in parts]
+        found[name] = torch.cat(grads)[np.argsort(np.concatenate([index for index, _ in parts]))]
+    return found
 
 
 def check_gradients(problem: Problem, layers: Any = "*", batch_size: int = 3) -> None:
