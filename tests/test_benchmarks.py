@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import charts, report
 from benchmarks.agreement import TOLERANCE, compare
@@ -19,10 +20,12 @@ from benchmarks.roofline import fit_flops
 from benchmarks.setting import FULL
 from benchmarks.summary import budgets, growths, peaks, ratios, rows
 from benchmarks.workloads import WORKLOADS
+from inflab.memory import parse_memory
 
 ROOT = Path(__file__).parent.parent
-OURS = "inflab, memory=450MB"
 KNOWN = {workload.name: workload for workload in WORKLOADS}
+OURS = KNOWN["W3"].contenders[0].name
+BUDGET = KNOWN["W3"].contenders[0].options["memory"]
 
 
 def timed(seconds: float, peak: float = 2e9) -> dict[str, float]:
@@ -32,7 +35,7 @@ def timed(seconds: float, peak: float = 2e9) -> dict[str, float]:
 def measured(theirs: float, *, holds: bool = True) -> dict[str, Any]:
     """A file of W3 with three runs: ours in 1, 2 and 4 s, the peer in `theirs` times as much."""
     contenders: dict[str, Any] = {
-        OURS: {"options": {"memory": "450MB"}, "runs": []},
+        OURS: {"options": {"memory": BUDGET}, "runs": []},
         "Kronfluence": {
             "options": {"batch_size": 16},
             "runs": [],
@@ -71,7 +74,8 @@ def test_no_ratio_without_agreement(tmp_path: Path, holds: bool, says: str) -> N
 def test_memory_is_held_against_the_budget_and_the_peer() -> None:
     found = measured(5.0)
     (budget,), (peak,) = budgets(KNOWN["W3"], found), peaks(KNOWN["W3"], found)
-    assert (budget.measured, budget.limit) == (1e9, pytest.approx(495e6))
+    named = parse_memory(BUDGET, torch.device("cpu"))
+    assert (budget.measured, budget.limit) == (1e9, pytest.approx(1.1 * named))
     assert (peak.other, peak.measured, peak.limit) == ("Kronfluence", 2e9, 2e9)
 
 
