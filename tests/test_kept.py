@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from inflab import EKFAC, CausalLM, Influence, Problem
+from inflab import EKFAC, Influence
 from inflab.capture import Capture
 from inflab.layer import select_layers
 from inflab.run import fitting
@@ -71,10 +71,7 @@ def test_the_budget_holds_and_a_batch_is_kept_whole_or_not_at_all() -> None:
 
 @pytest.mark.filterwarnings("ignore:out of memory")
 def test_a_batch_that_was_halved_half_way_is_not_kept_in_part() -> None:
-    class Late(CausalLM):
-        """Has room for two examples, which shows when the backward pass has reached block 0."""
-
-    problem = Problem(tiny.gpt2(), Late(), tiny.corpus())
+    problem = tiny.language_problem()
     layers = select_layers(problem.model)
     run = Pass(problem, layers, progress=False)
     kept = Kept(10**9)
