@@ -5,6 +5,7 @@ Opening a saved result needs no torch: the engine is imported when a question ne
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -31,11 +32,13 @@ class Fitted:
     Args:
         tree: the factors with their attrs (DESIGN section 3).
         problem: model, task and corpus; without it the arrays can be read but no question asked.
+        method: the settings this was fitted with, whose `fit` would do it again; None where they were not kept.
     """
 
-    def __init__(self, tree: xr.DataTree, problem: Problem | None = None) -> None:
+    def __init__(self, tree: xr.DataTree, problem: Problem | None = None, method: Any = None) -> None:
         self._tree = tree
         self._problem = problem
+        self._method = method
 
     @property
     def factors(self) -> xr.DataTree:
@@ -60,6 +63,17 @@ class Fitted:
             raise StoreError("this Influence was loaded without its problem; use inflab.load(path, problem=...)")
         return self._problem
 
+    @property
+    def method(self) -> Any:
+        """The method with its settings, such as `inflab.EKFAC(damping=0.1)`.
+
+        Raises:
+            StoreError: when this was loaded without its problem.
+        """
+        if self._method is None:
+            raise StoreError("this Influence was loaded without its problem; use inflab.load(path, problem=...)")
+        return self._method
+
     def with_damping(self, damping: float, damping_kind: Literal["relative", "absolute"] | None = None) -> Self:
         """The same factors under another damping; nothing is fitted again.
 
@@ -81,7 +95,10 @@ class Fitted:
         settings |= {"damping": damping, "damping_kind": kind}
         root = xr.Dataset(attrs={**self.attrs, "settings": json.dumps(settings)})
         tree = xr.DataTree.from_dict({"/": root, **{f"/factors/{name}": node for name, node in nodes.items()}})
-        return type(self)(tree, self._problem)
+        method = None
+        if self._method is not None:
+            method = dataclasses.replace(self._method, damping=damping, damping_kind=kind)
+        return type(self)(tree, self._problem, method)
 
     def save(self, path: str | Path) -> None:
         """Write factors, settings and fingerprints as a zarr v3 store, complete or not at all.

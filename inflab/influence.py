@@ -7,29 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import xarray as xr
 
 from inflab import labels
 from inflab.errors import SettingError, check_count
-from inflab.fitted import Fitted
+from inflab.indexed import Indexed
 from inflab.select import top as select_top
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from inflab.index import Index
 
 __all__ = ["Influence"]
 
 
-class Influence(Fitted):
+class Influence(Indexed):
     """A fitted method. Made by a method's `fit`, or by `inflab.load`.
 
     Args:
         tree: the factors with their attrs (DESIGN section 3).
         problem: model, task and corpus; without it the arrays can be read but no question asked.
+        method: the settings this was fitted with.
     """
 
     def score(
@@ -186,64 +182,6 @@ class Influence(Fitted):
         attrs = self._attrs("tokens", view=view)
         return attributed(run, curvatures, queries, train, top, *chosen, attrs, view=view, pairs=pairs)
 
-    def index(
-        self,
-        path: str | Path,
-        *,
-        size: float | None = None,
-        fidelity: float | None = None,
-        train: xr.Dataset | None = None,
-        client: Any = None,
-        memory: int | str | None = None,
-        batch_size: int | None = None,
-        shard_size: int | None = None,
-        progress: bool = True,
-    ) -> Index:
-        """Compress the training gradients into a store, so that later questions make no pass over the training data.
-
-        Args:
-            path: the store. A run that was broken off goes on when it is called again; a finished one is opened.
-            size: bytes of a sequence as a share of its gradient in float32, such as 0.025; at most 0.25.
-            fidelity: instead, the smallest size at which scores of a sample have this rank correlation with exact ones.
-            train: other sequences to index instead of the training corpus.
-            client: a `dask.distributed.Client` whose workers make the pass.
-            memory: budget of each worker, such as "3GB"; codes that fit half of it stay in memory between questions.
-            batch_size: examples in one pass; from the budget when None.
-            shard_size: sequences done and kept together; from the corpus when None.
-            progress: whether to show progress bars.
-
-        Returns:
-            An `Index`: `Index.score(queries)`, and attrs `size`, `kept_energy`, `fidelity` and `top_overlap`.
-
-        Raises:
-            CorpusError: when the corpus has fewer than three sequences.
-            SettingError: when not exactly one of `size` and `fidelity` is given, or one cannot be had.
-            StoreError: the store holds something else, is being written by another process, or cannot be written.
-        """
-        from inflab.index import build
-
-        return build(
-            self, path, size=size, fidelity=fidelity, train=train, client=client, memory=memory, batch_size=batch_size,
-            shard_size=shard_size, progress=progress,
-        )  # fmt: skip
-
-    def open_index(self, path: str | Path, *, memory: int | str | None = None) -> Index:
-        """Reopen what `index` wrote.
-
-        Args:
-            path: the store.
-            memory: budget such as "3GB"; codes that fit half of it stay in memory between questions.
-
-        Returns:
-            The index.
-
-        Raises:
-            StoreError: nothing there, not finished, no index, or made with another model, corpus, damping or factors.
-        """
-        from inflab.index import Index
-
-        return Index.open(path, self, memory=memory)
-
     def explain(self, queries: xr.Dataset, k: int = 10, *, progress: bool = True) -> xr.DataTree:
         """Everything the Explorer shows, as labelled arrays that can be saved and opened without the model.
 
@@ -272,45 +210,6 @@ class Influence(Fitted):
         root = xr.Dataset(attrs=self._attrs("explanation"))
         tree: xr.DataTree = xr.DataTree.from_dict({"/": root, "scores": scores, **lists, **tokens})
         return tree
-
-    def plan(
-        self,
-        queries: xr.Dataset,
-        *,
-        rank: int | None = None,
-        train: xr.Dataset | None = None,
-        memory: int | str | None = None,
-        batch_size: int | None = None,
-        rate: float | None = None,
-    ) -> pd.DataFrame:
-        """What `score` would do, before any work: operations, bytes and passes of each route, and the route taken.
-
-        Args:
-            queries: a corpus over `query`.
-            rank: as for `score`; likewise `train`, `memory` and `batch_size`.
-            train: the sequences to be scored.
-            memory: budget such as "3GB".
-            batch_size: examples in one pass.
-            rate: floating point operations in a second; measured here in a fraction of a second when None.
-
-        Returns:
-            A table: `step`, `layer`, `route`, `flops`, `bytes`, `share`, `seconds`, `taken`, `why`; totals in `attrs`.
-        """
-        from inflab.plan import plan_score
-        from inflab.workload import mean_tokens, workload
-
-        train = self._train(train)
-        self.problem.check_corpus(queries, "query")
-        work = workload(
-            self.problem.model,
-            self._layers(),
-            examples=train.sizes["train"],
-            tokens=mean_tokens(train),
-            memory=memory,
-            rate=rate,
-            batch=batch_size,
-        )
-        return plan_score(work, queries=queries.sizes["query"], query_tokens=mean_tokens(queries), rank=rank)
 
 
 def _by_layer(by: str | Iterable[str]) -> bool:

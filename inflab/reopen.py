@@ -58,7 +58,12 @@ def load(
                 )
     if tree.attrs["kind"] != "factors":
         return tree if tree.children else tree.to_dataset()
-    return Influence(tree, problem)
+    if problem is None:
+        return Influence(tree)
+    from inflab.methods import of_attrs
+
+    method = of_attrs(tree.attrs)
+    return method.result(tree, problem, method)
 
 
 def _partial(path: Path, is_wanted: bool) -> xr.Dataset:

@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,9 @@ class LayerMethod(ABC):
     fisher: Literal["true", "empirical"] = "true"
     max_examples: int | None = None
     dtype: str | None = None
+
+    #: What `fit` returns; a method that answers in a way of its own has a class of its own.
+    result: ClassVar[type[Influence]] = Influence
 
     def __post_init__(self) -> None:
         factors.with_damping({}, self.damping, self.damping_kind)
@@ -137,7 +140,7 @@ class LayerMethod(ABC):
                 })
                 tree = fitting.finish(tree)
             tree.attrs |= work.attrs()
-        return Influence(tree, problem)
+        return self.result(tree, problem, self)
 
     def plan(
         self,

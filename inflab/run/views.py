@@ -6,24 +6,21 @@ training sequence; these sum to the pair's influence, because the loss is minus 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 import torch.autograd.forward_ad as forward_ad
 import xarray as xr
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from inflab.capture import frozen
 from inflab.corpus import batch
 from inflab.device import model_device
 from inflab.errors import ModelError, SettingError
+from inflab.functional import bound, directions
 from inflab.kronecker import Curvature
-from inflab.layer import Layer
 from inflab.run.local import Pass
 from inflab.run.queries import query_gradients
 from inflab.run.tokens import pair_blocks
@@ -64,13 +61,14 @@ def output_scores(
         ready = query_gradients(run, curvatures, queries, wanted)
         for pair in mine:
             row = int(np.searchsorted(wanted, pairs[pair, 0]))
-            tangents = _tangents(run.layers, modules, {n: p.to_dense(slice(row, row + 1))[0] for n, p in ready.items()})
+            query = {name: held.to_dense(slice(row, row + 1))[0] for name, held in ready.items()}
+            tangents = directions(run.layers, modules, query)
             arrays = batch(train, pairs[pair, 1:])
             one = {n: (t if t.dtype == torch.bool else t.long()).to(device) for n, t in _tensors(arrays).items()}
             # Fused attention kernels have no forward-mode derivative; the plain one has.
             with frozen(model), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-                duals = {n: forward_ad.make_dual(p.detach(), tangents[n]) for n, p in _weights(model, tangents).items()}
-                log_p = task.token_log_probability(task.forward(_bound(model, duals), one), one)
+                duals = {n: forward_ad.make_dual(model.get_parameter(n).detach(), t) for n, t in tangents.items()}
+                log_p = task.token_log_probability(task.forward(bound(model, duals), one), one)
                 tangent = forward_ad.unpack_dual(log_p).tangent
             columns = np.flatnonzero(text[pairs[pair, 1]])
             values[pair, columns] = tangent[0].detach().cpu().numpy()
@@ -79,36 +77,3 @@ def output_scores(
 
 def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
-
-
-def _weights(model: nn.Module, tangents: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: model.get_parameter(name) for name in tangents}
-
-
-def _bound(model: nn.Module, parameters: Mapping[str, Tensor]) -> nn.Module:
-    """A module that runs `model` with some parameters replaced, and shows its `forward` signature."""
-    shell = nn.Module()
-
-    @functools.wraps(model.forward)
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        return functional_call(model, dict(parameters), args, kwargs)
-
-    shell.forward = forward
-    return shell
-
-
-def _tangents(
-    layers: Sequence[Layer], modules: Mapping[str, nn.Module], matrices: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Each layer's matrix `(o, i)` as directions of its own weight and bias."""
-    tangents: dict[str, Tensor] = {}
-    for layer in layers:
-        module, matrix = modules[layer.name], matrices[layer.name]
-        weight: Any = module.weight
-        if layer.has_bias:
-            tangents[f"{layer.name}.bias"] = matrix[:, -1].to(weight.dtype).contiguous()
-            matrix = matrix[:, :-1]
-        if layer.kind in ("Conv1D", "Embedding"):  # these store the transpose
-            matrix = matrix.T
-        tangents[f"{layer.name}.weight"] = matrix.to(weight.dtype).reshape(weight.shape).contiguous()
-    return tangents

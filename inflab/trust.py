@@ -1,0 +1,1 @@
+"""How far an answer can be trusted: intervals, stability, a lexical baseline, and the effect that was measured."""

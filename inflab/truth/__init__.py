@@ -1,0 +1,1 @@
+"""Ground truth to hold any method against: responses, retraining, exact derivatives through training."""
