@@ -10,17 +10,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inflab import datasets, models, plot, widgets
+    from inflab import datasets, models, plot, truth, widgets
+    from inflab.agreement import lds
     from inflab.candidates import filter_candidates
+    from inflab.combined import ensemble
     from inflab.corpus import encode
+    from inflab.effects import effect, removal
     from inflab.index import Index
     from inflab.influence import Influence
     from inflab.layer import layers
-    from inflab.methods import EKFAC, KFAC, Diagonal, Identity
-    from inflab.problem import Problem
+    from inflab.methods import (
+        ASTRA,
+        BM25,
+        CG,
+        EKFAC,
+        KFAC,
+        SOURCE,
+        Cosine,
+        Diagonal,
+        Embedding,
+        Identity,
+        LiSSA,
+        TracIn,
+    )
+    from inflab.problem import Checkpoint, Problem
     from inflab.reopen import load
     from inflab.schema import validate
-    from inflab.select import effect, top
+    from inflab.select import top
     from inflab.store import save
     from inflab.tasks import CausalLM, Classification, Regression, Task
     from inflab.widgets import Explorer
@@ -29,56 +45,82 @@ __version__ = "0.1.0"
 
 # Public name -> the room it lives in; a room that maps to itself is a public module.
 _HOME = {
+    "ASTRA": "methods",
+    "BM25": "methods",
+    "CG": "methods",
     "CausalLM": "tasks",
+    "Checkpoint": "problem",
     "Classification": "tasks",
+    "Cosine": "methods",
     "Diagonal": "methods",
     "EKFAC": "methods",
+    "Embedding": "methods",
     "Explorer": "widgets",
     "Identity": "methods",
     "Index": "index",
     "Influence": "influence",
     "KFAC": "methods",
+    "LiSSA": "methods",
     "Problem": "problem",
     "Regression": "tasks",
+    "SOURCE": "methods",
     "Task": "tasks",
+    "TracIn": "methods",
     "datasets": "datasets",
-    "effect": "select",
+    "effect": "effects",
     "encode": "corpus",
+    "ensemble": "combined",
     "filter_candidates": "candidates",
     "layers": "layer",
+    "lds": "agreement",
     "load": "reopen",
     "models": "models",
     "plot": "plot",
+    "removal": "effects",
     "save": "store",
     "top": "select",
+    "truth": "truth",
     "validate": "schema",
     "widgets": "widgets",
 }
 
 __all__ = [
+    "ASTRA",
+    "BM25",
+    "CG",
     "EKFAC",
     "KFAC",
+    "SOURCE",
     "CausalLM",
+    "Checkpoint",
     "Classification",
+    "Cosine",
     "Diagonal",
+    "Embedding",
     "Explorer",
     "Identity",
     "Index",
     "Influence",
+    "LiSSA",
     "Problem",
     "Regression",
     "Task",
+    "TracIn",
     "__version__",
     "datasets",
     "effect",
     "encode",
+    "ensemble",
     "filter_candidates",
     "layers",
+    "lds",
     "load",
     "models",
     "plot",
+    "removal",
     "save",
     "top",
+    "truth",
     "validate",
     "widgets",
 ]

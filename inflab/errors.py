@@ -75,5 +75,16 @@ def is_finite_number(value: Any) -> bool:
     return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
+def check_bootstrap(resamples: Any, level: Any) -> None:
+    """Refuse settings of a bootstrap interval outside their domain.
+
+    Raises:
+        SettingError: naming the setting and its value.
+    """
+    check_count("resamples", resamples)
+    if not is_finite_number(level) or not 0 < level < 1:
+        raise SettingError(f"level={level!r} must lie between 0 and 1; 0.95 for 95% intervals")
+
+
 class MissingDependencyError(InflabError, ImportError):
     """An optional package is needed; the message says how to install it."""

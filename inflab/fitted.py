@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -118,7 +119,7 @@ class Fitted:
 
     def _prepare(
         self, memory: int | str | None, batch_size: int | None, progress: bool
-    ) -> tuple[Pass, dict[str, Curvature]]:
+    ) -> tuple[Pass, Mapping[str, Curvature]]:
         from inflab.run.local import Pass
 
         problem, settings = self.problem, json.loads(self.attrs["settings"])
@@ -133,6 +134,9 @@ class Fitted:
         run.budget()
         return run, factor_arrays.curvatures(self.factors, layers, problem.model)
 
+    def _check_diagonal(self, what: str) -> None:
+        """Refuse what needs a curvature that is diagonal in some basis; a class without one overrides this."""
+
     def _layers(self) -> list[Layer]:
         return [factor_arrays.layer_of(str(name), node) for name, node in self.factors.children.items()]
 
@@ -144,4 +148,6 @@ class Fitted:
 
     def _attrs(self, kind: str, **extra: Any) -> dict[str, Any]:
         fitted = {name: value for name, value in self.attrs.items() if name not in stores.COUNTS}
+        if self._problem is not None:
+            fitted["measurement"] = self._problem.task.measures
         return {**fitted, **root_attrs(kind, **extra)}

@@ -59,6 +59,7 @@ class Indexed(Fitted):
         """
         from inflab.index import build
 
+        self._check_diagonal("an index")
         return build(
             self, path, size=size, fidelity=fidelity, train=train, client=client, memory=memory, batch_size=batch_size,
             shard_size=shard_size, progress=progress,
@@ -79,6 +80,7 @@ class Indexed(Fitted):
         """
         from inflab.index import Index
 
+        self._check_diagonal("an index")
         return Index.open(path, self, memory=memory)
 
     def plan(

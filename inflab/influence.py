@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
@@ -15,6 +15,9 @@ from inflab import labels
 from inflab.errors import SettingError, check_count
 from inflab.indexed import Indexed
 from inflab.select import top as select_top
+
+if TYPE_CHECKING:
+    from inflab.truth import Recipe
 
 __all__ = ["Influence"]
 
@@ -69,7 +72,9 @@ class Influence(Indexed):
             `influence (query, train[, layer])`, nat per unit weight; the coordinates of both corpora, those of the
             queries with the prefix `query_`; layers carry `block`, `kind` and `role`. With `rank`, `truncation_error
             (query)`; with `rescore`, `is_exact (query, train)`; with `candidates`, `is_candidate (query, train)`, and
-            NaN where it is False. With `store` or `client`, attrs `shards_computed` and `shards_resumed` say what was
+            NaN where it is False; of methods that solve for all layers jointly (`CG`, `ASTRA`, `LiSSA`),
+            `solver_residual (query)`: `|(G + lambda I) x - v| / |v|`, NaN where a store held the scores.
+            With `store` or `client`, attrs `shards_computed` and `shards_resumed` say what was
             done now and what was there.
 
         Raises:
@@ -125,7 +130,8 @@ class Influence(Indexed):
             progress: whether to show progress bars.
 
         Returns:
-            `influence (train[, layer])`, nat per unit weight, never negative.
+            `influence (train[, layer])`, nat per unit weight, never negative; with `solver_residual (train)` of
+            methods that solve for all layers jointly, whose truncation may leave small negative values.
         """
         from inflab.run.asking import self_influence
 
@@ -169,11 +175,14 @@ class Influence(Indexed):
 
         Raises:
             CorpusError: when `top` names queries or sequences that are not there, or the corpus has no tokens.
-            SettingError: when `view` is unknown, or `pairs` is asked of "output".
+            SettingError: when `view` is unknown, or `pairs` is asked of "output", or of a method that solves for all
+                layers jointly.
         """
         from inflab.run.attributing import attributed, check_view
 
         check_view(view, pairs)
+        if pairs:
+            self._check_diagonal("pairs=True")
         train = self._train(train)
         self.problem.check_corpus(queries, "query")
         labels.check_tokens(train)
@@ -181,6 +190,68 @@ class Influence(Indexed):
         run, curvatures = self._prepare(memory, batch_size, progress)
         attrs = self._attrs("tokens", view=view)
         return attributed(run, curvatures, queries, train, top, *chosen, attrs, view=view, pairs=pairs)
+
+    def trust(
+        self,
+        queries: xr.Dataset,
+        *,
+        k: int = 10,
+        seeds: int = 3,
+        splits: int = 2,
+        recipe: Recipe | None = None,
+        trainings: int = 3,
+        lexical: bool = True,
+        level: float = 0.95,
+        seed: int = 0,
+        memory: int | str | None = None,
+        batch_size: int | None = None,
+        progress: bool = True,
+    ) -> xr.Dataset:
+        """How far each query's top list can be trusted: arrays, and a plain sentence a query; chart: `plot.trust`.
+
+        The method is fitted again on other pseudo-labels, and on both halves of random splits of the data: the
+        intervals are the wider of Student's over label seeds and of half-sample replication (`inflab.trust.fits`). In
+        words, a list is "stable" when the other fits keep at least .8 of what lies beyond chance (which keeps its
+        length / n_train), "partly stable" from .5, else "shaky"; its size is "uncertain" when fewer than half of the
+        intervals lie above 0; a removal is not confirmed when its measured effect has the other sign, or lies within
+        2 standard errors of 0. Fits that change no score (label seeds of `Identity`, or of an empirical Fisher) say
+        nothing, and are reported so.
+
+        Costs `seeds - 1` fits on the whole data and `2 * splits` on halves, each with a pass that scores all queries;
+        with a recipe `(queries + 1) * trainings` trainings.
+
+        Args:
+            queries: a corpus over `query`.
+            k: length of the lists, most positive first.
+            seeds: fits with different pseudo-labels, this one included.
+            splits: random splits of the training data in halves; an interval by few is wide.
+            recipe: how the model was trained: each query's list is left out together, and the change measured.
+            trainings: seeds of each retraining.
+            lexical: whether to compare with BM25 (text corpora only).
+            level: of the intervals.
+            seed: of splits, further label seeds and trainings.
+            memory: budget such as "3GB".
+            batch_size: examples in one pass; from the budget when None.
+            progress: whether to show progress bars.
+
+        Returns:
+            `influence (fit, query, rank)` of the lists, the given fit first, with its interval `low`, `high` and
+            standard deviations `label_spread`, `data_spread` `(query, rank)`; `effect`, `effect_low`, `effect_high`
+            (nat); `overlap (fit, query)` and `rank_correlation`, their means `stability (query)` and `agreement`;
+            `lexical_overlap (query)`, `lexical_correlation`; `predicted (query)` and `predicted_percent` of leaving the
+            list out, with a recipe `measured`, `measured_se`, `measured_percent`; `sentence (query)`.
+
+        Raises:
+            CorpusError: when the queries do not fit the problem.
+            SettingError: when a setting is outside its domain, or the recipe has another task.
+            StoreError: when this was loaded without its problem.
+        """
+        from inflab.trust import trust
+
+        return trust(
+            self, queries, k=k, seeds=seeds, splits=splits, recipe=recipe, trainings=trainings, lexical=lexical,
+            level=level, seed=seed, memory=memory, batch_size=batch_size, progress=progress,
+        )  # fmt: skip
 
     def explain(self, queries: xr.Dataset, k: int = 10, *, progress: bool = True) -> xr.DataTree:
         """Everything the Explorer shows, as labelled arrays that can be saved and opened without the model.

@@ -67,6 +67,7 @@ class Preconditioned:
         dense: `(q, o, i)`, or None when held in low rank.
         left: `(q, o, r)`, or None; likewise `right (q, r, i)`.
         lost: `(q,)`, squared norm of what truncation dropped, and `whole (q,)` of all, in the norm it minimises.
+        residual: `(q,)`, relative residual over all layers of what was solved for iteratively, or None.
     """
 
     curvature: Curvature
@@ -76,6 +77,7 @@ class Preconditioned:
     right: Tensor | None = None
     lost: Tensor | None = None
     whole: Tensor | None = None
+    residual: Tensor | None = None
 
     def __len__(self) -> int:
         held = self.left if self.dense is None else self.dense
@@ -137,7 +139,7 @@ class Preconditioned:
 def joined(parts: Sequence[Preconditioned]) -> Preconditioned:
     """Queries of several parts, in order; all with the same curvature and sides."""
     held: dict[str, Any] = {}
-    for name in ("dense", "left", "right", "lost", "whole"):
+    for name in ("dense", "left", "right", "lost", "whole", "residual"):
         values = [getattr(part, name) for part in parts]
         if values[0] is not None:
             held[name] = torch.cat(values)

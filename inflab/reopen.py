@@ -48,8 +48,10 @@ def load(
     if problem is not None and tree.attrs["kind"] != "corpus":
         if not hasattr(problem, "model_fingerprint"):
             raise SettingError(f"problem is a {type(problem).__name__}; expected an inflab.Problem")
-        for what in ("model", "corpus"):
-            saved = tree.attrs[f"{what}_fingerprint"]
+        for what in ("model", "corpus", "checkpoints"):
+            saved = tree.attrs.get(f"{what}_fingerprint")
+            if saved is None:  # only what followed training depends on checkpoints
+                continue
             given = getattr(problem, f"{what}_fingerprint")()
             if saved != given:
                 raise StoreError(

@@ -23,7 +23,8 @@ SCHEMA_VERSION = 1
 DIMS = (
     "query", "train", "layer", "token", "query_token", "rank", "vocabulary",
     "activation", "activation_eigen", "gradient", "gradient_eigen", "checkpoint",
-    "index_byte", "index_group", "index_coordinate", "index_sample",
+    "index_byte", "index_group", "index_coordinate", "index_sample", "subset", "seed", "group", "set", "fit",
+    "estimator", "other", "bound", "share", "inspected",
 )  # fmt: skip
 
 SIGN = "positive: training on the sequence makes the query's completion more likely"
@@ -36,13 +37,20 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "top": {
         "/": {
             "influence": ("query", "rank"),
-            "effect": ("query", "rank"),
             "share": ("query", "rank"),
             "is_ranked": ("query", "rank"),
         }
     },
     "candidates": {"/": {"similarity": ("query", "rank"), "is_ranked": ("query", "rank")}},
     "tokens": {"/": {"influence": ("query", "rank", "token"), "is_text": ("query", "rank", "token")}},
+    "bank": {"/": {"measurement": ("subset", "seed", "query"), "is_member": ("subset", "train")}},
+    "agreement": {"/": {"lds": ("estimator",), "difference": ("estimator", "other")}},
+    "left_out": {"/": {"measurement": ("group", "seed", "query"), "baseline": ("seed", "query")}},
+    "removal_curve": {"/": {"change": ("estimator", "share", "query"), "rise": ("estimator", "share")}},
+    "mislabel_curve": {"/": {"found": ("inspected",)}},
+    "trust": {"/": {"influence": ("fit", "query", "rank"), "sentence": ("query",)}},
+    "removal": {"/": {"effect": ("query", "group")}},
+    "reweighted": {"/": {"measurement": ("set", "query")}},
     "factors": {"/factors": {}},
     "index": {"/": {"index_code": ("train", "index_byte"), "index_scale": ("train", "index_group")}},
     "explanation": {
@@ -55,8 +63,18 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 }
 _ROOT_ATTRS = ("schema_version", "created_at", "inflab_version", "kind")
 _RESULT_ATTRS = ("method", "settings", "model_fingerprint", "corpus_fingerprint", "n_train", "seed")
-#: What a root must say that no model made; every other kind says `_RESULT_ATTRS`.
-_MODEL_FREE: dict[str, tuple[str, ...]] = {"corpus": (), "candidates": ("by", "corpus_fingerprint", "n_train")}
+_RETRAINED = ("recipe", "corpus_fingerprint", "queries_fingerprint", "n_train", "seed")
+#: What a root must say that no one model made; every other kind says `_RESULT_ATTRS`.
+_MODEL_FREE: dict[str, tuple[str, ...]] = {
+    "corpus": (),
+    "candidates": ("by", "corpus_fingerprint", "n_train"),
+    "agreement": (),
+    "bank": _RETRAINED,
+    "left_out": _RETRAINED,
+    "removal_curve": _RETRAINED,
+    "mislabel_curve": (),
+    "reweighted": _RETRAINED,
+}
 _LAYER_ATTRS = ("kind", "modules", "inputs", "outputs", "has_bias", "parameters", "tokens", "examples", "damping")
 _VARIABLE_ATTRS = ("long_name", "units", "description")
 

@@ -166,7 +166,7 @@ BREACHES: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "what made it": ("scores", _without_attr("model_fingerprint"), "/: attribute 'model_fingerprint' is missing"),
     "kind": ("scores", _without_attr("kind"), "/: attribute 'kind' is missing"),
     "another version": ("scores", _with_attr(schema_version=2), "/: schema_version is 2, this inflab reads 1"),
-    "another kind": ("scores", _with_attr(kind="score"), "/: kind is 'score', expected one of ['candidates', "),
+    "another kind": ("scores", _with_attr(kind="score"), "/: kind is 'score', expected one of ["),
     "a kind that is no text": ("scores", _with_attr(kind=["scores"]), "/: kind is ['scores'], expected one of"),
     "None": ("scores", _with_attr(note=None), "/: attribute 'note' is NoneType; keep to str, int, float, list of str"),
     "a bool": ("scores", _with_attr(note=True), "/: attribute 'note' is bool"),

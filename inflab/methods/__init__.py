@@ -7,18 +7,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from inflab.errors import StoreError
+from inflab.methods.astra import ASTRA
 from inflab.methods.base import LayerMethod
+from inflab.methods.bm25 import BM25
+from inflab.methods.cg import CG
+from inflab.methods.cosine import Cosine
 from inflab.methods.diagonal import Diagonal
 from inflab.methods.ekfac import EKFAC
+from inflab.methods.embedding import Embedding
 from inflab.methods.identity import Identity
 from inflab.methods.kfac import KFAC
+from inflab.methods.lissa import LiSSA
+from inflab.methods.similarity import Similarity
+from inflab.methods.source import SOURCE
+from inflab.methods.tracin import TracIn
 
-__all__ = ["EKFAC", "KFAC", "Diagonal", "Identity", "of_attrs"]
+__all__ = [
+    "ASTRA", "BM25", "CG", "EKFAC", "KFAC", "SOURCE", "Cosine", "Diagonal", "Embedding", "Identity", "LiSSA", "TracIn",
+    "of_attrs",
+]  # fmt: skip
 
-_METHODS = {method.__name__: method for method in (EKFAC, KFAC, Diagonal, Identity)}
+_LAYERED = (EKFAC, KFAC, Diagonal, Identity, LiSSA, CG, ASTRA, Cosine, TracIn, SOURCE)
+_METHODS: dict[str, type[LayerMethod | Similarity]] = {m.__name__: m for m in (*_LAYERED, BM25, Embedding)}
 
 
-def of_attrs(attrs: Mapping[Any, Any]) -> LayerMethod:
+def of_attrs(attrs: Mapping[Any, Any]) -> LayerMethod | Similarity:
     """The method with its settings, from the attrs of what it fitted.
 
     Returns:

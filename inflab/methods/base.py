@@ -115,11 +115,12 @@ class LayerMethod(ABC):
         if self.max_examples is not None and self.max_examples < n:
             positions = np.sort(np.random.default_rng(seed).choice(n, self.max_examples, replace=False))
         quantity: Quantity = "pseudo_loss" if self.fisher == "true" else "loss"
+        more = self.needs(problem)
         attrs = {"method": type(self).__name__, "settings": self.settings(layers), "seed": seed}
         tokens = problem.corpus.sizes.get("token", 1)
         with working(
             run, positions, tokens, store=store, client=client, shard_size=shard_size,
-            identity=lambda: identity("fit", problem, attrs), n_bytes=bytes_of_fit(run, len(positions)),
+            identity=lambda: identity("fit", problem, attrs, **more), n_bytes=bytes_of_fit(run, len(positions)),
         ) as work:  # fmt: skip
             if work.ledger is not None and work.ledger.is_finished:
                 tree = work.reopened()
@@ -128,7 +129,7 @@ class LayerMethod(ABC):
                 found = self._factors(fitting)
                 nodes = {layer.name: factors.layer_node(layer, found[layer.name]) for layer in layers}
                 nodes = factors.with_damping(nodes, self.damping, self.damping_kind)
-                attrs |= {
+                attrs |= more | {
                     "model_fingerprint": problem.model_fingerprint(),
                     "corpus_fingerprint": problem.corpus_fingerprint(),
                     "n_train": n,
@@ -187,6 +188,10 @@ class LayerMethod(ABC):
         elif not isinstance(self.layers, str):
             values["layers"] = list(self.layers)
         return json.dumps(values)
+
+    def needs(self, problem: Problem) -> dict[str, str]:
+        """What a fit depends on beside model and corpus, as attrs; refuses a problem that lacks it."""
+        return {}
 
     @abstractmethod
     def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:

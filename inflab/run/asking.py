@@ -22,10 +22,13 @@ from inflab.run.ledger import Arrays
 from inflab.run.local import Pass
 from inflab.run.queries import Truncation, query_gradients, truncation_error
 from inflab.run.rows import Block, blank, filled
+from inflab.run.solve import Solved, solved_self_influence
 from inflab.run.work import query_parts, working
 from inflab.schema import SCHEMA_VERSION, influence_attrs, variable_attrs
 
 __all__ = ["identity", "scores", "self_influence"]
+
+_RESIDUAL = variable_attrs("solver residual", "1", "|(G + lambda I) x - v| / |v| of what was solved for iteratively")
 
 
 def identity(what: str, problem: Problem, attrs: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -86,7 +89,8 @@ def scores(
         shard_size: examples in a shard, or None.
 
     Returns:
-        `influence (query, train[, layer])`.
+        `influence (query, train[, layer])`; `truncation_error (query)` with a rank, `solver_residual (query)` of a
+        `Solved`: NaN for queries whose scores a store held already.
     """
     note = f"truncated to rank {rank} ({truncation})" if rank is not None else "exact for this curvature"
     described = influence_attrs(f"influence of each training sequence on each query, {note}")
@@ -112,7 +116,7 @@ def scores(
         shared = [crew.share(work.quiet()), crew.share(other)]
         own = [crew.share(curvatures), crew.share(queries)]
 
-        lost = np.full(n_query, np.nan)
+        lost, residual = np.full(n_query, np.nan), np.full(n_query, np.nan)
 
         def prepare(block: Block) -> list[Any]:
             positions = np.arange(block["query"].start, block["query"].stop)
@@ -122,14 +126,19 @@ def scores(
             ready = parts[0] if len(parts) == 1 else crew.call(_joined, *parts, last=True)
             if rank is not None:
                 lost[block["query"]] = dict(crew.each(_lost, [0], ready))[0]
+            if isinstance(curvatures, Solved):
+                residual[block["query"]] = dict(crew.each(_residual, [0], ready))[0]
             return [ready, by_layer]
 
         found = filled(work, template, _score_rows, shared, blocks=blocks, prepare=prepare, what="scores")
+        if rank is not None:
+            for block in blocks:  # of blocks that were there already
+                if np.isnan(lost[block["query"]]).any():
+                    prepare(block)
+        if isinstance(curvatures, Solved):
+            found = found.assign(solver_residual=("query", residual, _RESIDUAL))
         if rank is None:
             return found
-        for block in blocks:  # of blocks that were there already
-            if np.isnan(lost[block["query"]]).any():
-                prepare(block)
         described = variable_attrs("truncation error", "1", f"relative norm of what rank {rank} loses ({truncation})")
         return found.assign(truncation_error=("query", lost, described))
 
@@ -148,10 +157,12 @@ def self_influence(
     """Influence of each training sequence on its own log-probability; arguments as for `scores`.
 
     Returns:
-        `influence (train[, layer])`.
+        `influence (train[, layer])`; `solver_residual (train)` of a `Solved`.
     """
     described = influence_attrs("influence of each training sequence on its own log-probability")
     template = _template(run, None, train, labels.train_coords(train), described, attrs, by_layer)
+    if isinstance(curvatures, Solved):
+        template = template.assign(solver_residual=("train", blank((train.sizes["train"],), np.float32), _RESIDUAL))
 
     def of() -> dict[str, Any]:
         own = {"train_fingerprint": fingerprint(train), "by_layer": by_layer}
@@ -217,6 +228,12 @@ def _lost(ready: Mapping[str, Preconditioned], item: int) -> np.ndarray:
     return truncation_error(ready)
 
 
+def _residual(ready: Mapping[str, Preconditioned], item: int) -> np.ndarray:
+    held = next(iter(ready.values())).residual
+    assert held is not None
+    return held.double().cpu().numpy()
+
+
 def _score_rows(
     run: Pass, train: xr.Dataset | None, ready: Mapping[str, Preconditioned], by_layer: bool, positions: np.ndarray
 ) -> Arrays:
@@ -228,4 +245,6 @@ def _self_rows(
     run: Pass, train: xr.Dataset | None, curvatures: Mapping[str, Curvature], by_layer: bool, positions: np.ndarray
 ) -> Arrays:
     corpus = run.problem.corpus if train is None else train
+    if isinstance(curvatures, Solved):
+        return solved_self_influence(run, curvatures, corpus, positions, by_layers=by_layer)
     return {"influence": score.self_influence(run, curvatures, corpus, positions, by_layer=by_layer)}

@@ -15,7 +15,9 @@ from inflab.layer import Layer
 from inflab.layout import Tokens
 from inflab.memory import query_block
 from inflab.preconditioned import Preconditioned, Sides, choose_sides, low_rank, truncation_weights
+from inflab.run.gauss_newton import by_layer
 from inflab.run.local import Pass
+from inflab.run.solve import Solved, raw_gradients
 
 __all__ = ["Truncation", "query_blocks", "query_gradients", "truncation_error"]
 
@@ -38,7 +40,7 @@ def query_gradients(
 
     Args:
         run: the pass.
-        curvatures: of each layer.
+        curvatures: of each layer; or a `Solved`, which finds the product iteratively, over all layers jointly.
         queries: the query batch.
         positions: which queries.
         rank: truncate each to this rank (GB23 section 3.2.2), or None.
@@ -50,6 +52,8 @@ def query_gradients(
     Returns:
         Layer name -> `Preconditioned`, rows in the order of `positions`.
     """
+    if isinstance(curvatures, Solved):
+        return _solved(run, curvatures, queries, positions, rank, truncation)
     # Written in place: parts to be joined later would need twice the memory.
     held: dict[str, dict[str, Tensor]] = {layer.name: {} for layer in run.layers}
     among = len(positions) if among is None else among
@@ -79,6 +83,34 @@ def query_gradients(
         layer.name: Preconditioned(curvatures[layer.name], sides[layer.name], **held[layer.name])
         for layer in run.layers
     }
+
+
+def _solved(
+    run: Pass,
+    solved: Solved,
+    queries: xr.Dataset,
+    positions: np.ndarray,
+    rank: int | None,
+    truncation: Truncation,
+) -> dict[str, Preconditioned]:
+    """The same, found iteratively: solutions are in the layers' own bases, and training gradients meet them there."""
+    held: dict[str, dict[str, Tensor]] = {layer.name: {} for layer in run.layers}
+    own = Sides(gradient=False, activation=False)
+    for part in solved.blocks(run, len(positions)):
+        value_qp = raw_gradients(run, queries, "measurement", positions[part], "queries")
+        found_qp, residual_q = solved.solve(run, value_qp)
+        del value_qp
+        for name, value_qoi in by_layer(run.layers, found_qp).items():
+            found: dict[str, Tensor] = {"dense": value_qoi}
+            if rank is not None and rank < min(value_qoi.shape[1:]):
+                curvature = solved[name]
+                value_qoi = rotate(value_qoi, curvature.gradient_basis, curvature.activation_basis)
+                found = _finish(value_qoi, curvature, own, rank, truncation)
+            for kind, value in (found | {"residual": residual_q}).items():
+                if kind not in held[name]:
+                    held[name][kind] = value.new_empty(len(positions), *value.shape[1:])
+                held[name][kind][part] = value
+    return {name: Preconditioned(solved[name], own, **parts) for name, parts in held.items()}
 
 
 def query_blocks(run: Pass, n_query: int, rank: int | None = None) -> Iterator[np.ndarray]:

@@ -60,6 +60,14 @@ class Task:
             f"{type(self).__name__} must define sample(outputs, batch, draws) -> batch; or use fisher='empirical'"
         )
 
+    @property
+    def measures(self) -> str:
+        """What `measure` gives: the task's own `measurement`, "log_probability" when it is minus the loss, "custom"."""
+        own = getattr(self, "measurement", None)
+        if isinstance(own, str):
+            return own
+        return "log_probability" if type(self).measure is Task.measure else "custom"
+
     def measure(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The query measurement f of each example, `(example,)`; minus the loss unless overridden."""
         return -self.loss(outputs, batch)

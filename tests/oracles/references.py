@@ -92,20 +92,38 @@ def gauss_newton(
         corpus: the examples, when not the problem's.
     """
     found: dict[str, Tensor] = {}
+    for jacobians, output_p, share in _positions(problem, names, corpus):
+        for name, jacobian in jacobians.items():
+            block = jacobian.T @ hessian(output_p) @ jacobian * share
+            found[name] = found[name] + block if name in found else block
+    return found
+
+
+def joint_gauss_newton(
+    problem: Problem, names: Sequence[str], hessian: Callable[[Tensor], Tensor], corpus: xr.Dataset | None = None
+) -> Tensor:
+    """The same over all layers together, `(p, p)`: the layers' entries one after another."""
+    found: Any = 0
+    for jacobians, output_p, share in _positions(problem, names, corpus):
+        jacobian = torch.cat(list(jacobians.values()), dim=1)
+        found = found + jacobian.T @ hessian(output_p) @ jacobian * share
+    return found
+
+
+def _positions(
+    problem: Problem, names: Sequence[str], corpus: xr.Dataset | None
+) -> Iterator[tuple[dict[str, Tensor], Tensor, float]]:
+    """Of each position that counts: the Jacobian of its outputs in each layer `(P, o i)`, the outputs, and 1 / n."""
     examples = list(alone(problem.corpus if corpus is None else corpus))
     for one in examples:
         outputs = problem.task.forward(problem.model, one)
         counted_tp = outputs[0, :-1][one["is_target"][0, 1:]] if "is_target" in one else outputs
         for output_p in counted_tp.reshape(-1, outputs.shape[-1]):
-            jacobians: dict[str, list[Tensor]] = {name: [] for name in names}
+            rows: dict[str, list[Tensor]] = {name: [] for name in names}
             for value in output_p:
                 for name, matrix in gradient_matrices(problem.model, names, value).items():
-                    jacobians[name].append(matrix.flatten())
-            for name in names:
-                jacobian = torch.stack(jacobians[name])
-                block = jacobian.T @ hessian(output_p.detach()) @ jacobian / len(examples)
-                found[name] = found[name] + block if name in found else block
-    return found
+                    rows[name].append(matrix.flatten())
+            yield {name: torch.stack(row) for name, row in rows.items()}, output_p.detach(), 1 / len(examples)
 
 
 def squared(output_p: Tensor) -> Tensor:

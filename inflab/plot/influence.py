@@ -1,10 +1,4 @@
-"""Charts: one function each, a labelled array in, an Altair chart out.
-
-Numbers are effects, "nat per added copy" (influence / n_train, GB23 eq. 6): how much an added copy of a training
-sequence is predicted to change the log-probability of the query's completion. Sign is said in words and drawn in a
-blue and an orange that colour-blind readers can tell apart (Okabe and Ito 2008). Nothing is fetched: `to_svg` draws
-with vl-convert.
-"""
+"""Charts of influence: where it comes from in network, text and corpus."""
 
 from __future__ import annotations
 
@@ -13,19 +7,14 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from inflab.effects import effect, predicts
 from inflab.errors import SchemaError, SettingError
-from inflab.select import effect
+from inflab.plot.style import NEGATIVE, NEUTRAL, POSITIVE, Chart, dress
 
-__all__ = ["layer_profile", "tail", "to_svg", "tokens", "top_bar"]
+__all__ = ["UNITS", "layer_profile", "tail", "tokens", "top_bar"]
 
-POSITIVE, NEGATIVE = "#0072B2", "#D55E00"
 UNITS = "nat per added copy"
-#: Inks of the light theme, and what stands for them on a dark page.
-DARK_INKS = {"#333333": "#e6e6e6", "#595959": "#b8b8b8", "#dddddd": "#4d4d4d", "#f7f7f7": "#1a1a1a"}
-_INK, _SOFT_INK, _RULE, _NEUTRAL = DARK_INKS
 _MORE, _LESS = "more likely", "less likely"
-
-Chart = alt.Chart | alt.LayerChart | alt.FacetChart
 
 
 def layer_profile(arrays: xr.Dataset, *, width: int = 260) -> Chart:
@@ -43,7 +32,7 @@ def layer_profile(arrays: xr.Dataset, *, width: int = 260) -> Chart:
     Raises:
         SchemaError: when `influence`, `layer` or `n_train` is missing.
     """
-    value = _effect(arrays, "layer")
+    value, units = _effect(arrays, "layer")
     pairs = [str(dim) for dim in value.dims if dim not in ("layer", "token")]
     value = value.sum("token", min_count=1) if "token" in value.dims else value
     n_pairs = int(value.notnull().any("layer").sum())
@@ -53,17 +42,17 @@ def layer_profile(arrays: xr.Dataset, *, width: int = 260) -> Chart:
     role = [str(name) for name in value["role"].to_numpy()] if "role" in value.coords else names
     frame = _signed(pd.DataFrame({"layer": names, "block": block, "role": role, "effect": value.to_numpy()}))
 
-    title = UNITS if n_pairs == 1 else f"{UNITS}, mean of {n_pairs:,} pairs"
+    title = units if n_pairs == 1 else f"{units}, mean of {n_pairs:,} pairs"
     described = "No layer has a number."
     if frame["effect"].notna().any():
         largest = int(frame["effect"].abs().to_numpy().argmax())
         described = f"Largest: {names[largest]}, {frame['effect'].to_numpy()[largest]:+.3g} {title}."
-    base = alt.Chart(frame).mark_bar().encode(color=_sign_colour(), tooltip=_tooltip("layer"))
+    base = alt.Chart(frame).mark_bar().encode(color=_sign_colour(), tooltip=_tooltip(units, "layer"))
     if (block < 0).any():
         bars = base.properties(width=width, height=alt.Step(14)).encode(
             x=alt.X("effect:Q", title=title), y=alt.Y("layer:N", sort=None, title="layer")
         )
-        return _dress(bars, "Effect by layer", described)
+        return dress(bars, "Effect by layer", described)
     rows = base.properties(width=width, height=64).encode(
         x=alt.X("block:O", title="block", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         y=alt.Y("effect:Q", title=None, axis=alt.Axis(tickCount=3)),
@@ -71,7 +60,7 @@ def layer_profile(arrays: xr.Dataset, *, width: int = 260) -> Chart:
     facet = alt.Row(
         "role:N", title=title, sort=list(dict.fromkeys(role)), header=alt.Header(labelOrient="top", labelAnchor="start")
     )
-    return _dress(rows.encode(row=facet), "Effect by layer", described)
+    return dress(rows.encode(row=facet), "Effect by layer", described)
 
 
 def top_bar(top: xr.Dataset, *, width: int = 320) -> Chart:
@@ -91,7 +80,7 @@ def top_bar(top: xr.Dataset, *, width: int = 320) -> Chart:
     if "share" not in top:
         raise SchemaError(["/: variable 'share' is missing; make the list with inflab.top"])
     one = _one(top, "query", "top.isel(query=[0])")
-    value = _effect(one, "rank")
+    value, units = _effect(one, "rank")
     text = one["text"].to_numpy() if "text" in one.coords else np.full(value.sizes["rank"], "")
     ids = one["train"].to_numpy()
     frame = pd.DataFrame({
@@ -107,15 +96,15 @@ def top_bar(top: xr.Dataset, *, width: int = 320) -> Chart:
         .Chart(frame)
         .mark_bar()
         .encode(
-            x=alt.X("effect:Q", title=UNITS),
+            x=alt.X("effect:Q", title=units),
             y=alt.Y("label:N", sort=None, title="rank and training sequence"),
             color=_sign_colour(),
-            tooltip=[*_tooltip("label"), alt.Tooltip("share:Q", format=".1%"), "sequence:N"],
+            tooltip=[*_tooltip(units, "label"), alt.Tooltip("share:Q", format=".1%"), "sequence:N"],
         )
         .properties(width=width, height=alt.Step(16))
     )
     total = f"{len(frame)} training sequences" + (f", {frame['share'].sum():.0%} of the total" if len(frame) else "")
-    return _dress(bars, "Most influential training sequences", f"{total}.")
+    return dress(bars, "Most influential training sequences", f"{total}.")
 
 
 def tokens(arrays: xr.Dataset) -> Chart:
@@ -136,7 +125,7 @@ def tokens(arrays: xr.Dataset) -> Chart:
     if "token_text" not in arrays:
         raise SchemaError(["/: variable 'token_text' is missing; make the array with Influence.attribute"])
     pair = _one(_one(arrays, "query", "tokens.isel(query=[0])"), "rank", "tokens.isel(rank=[0])")
-    value = _effect(pair, "token")
+    value, units = _effect(pair, "token")
     if "layer" not in value.dims:
         value = value.expand_dims(layer=["all layers"])
     value = value.transpose("layer", "token")
@@ -149,7 +138,7 @@ def tokens(arrays: xr.Dataset) -> Chart:
         for label, number in zip(labels, row, strict=True)
     ])
     limit = float(np.nanmax(np.abs(value.to_numpy()), initial=0.0)) or 1.0
-    heat = alt.Scale(domain=[-limit, 0, limit], range=[NEGATIVE, _NEUTRAL, POSITIVE])
+    heat = alt.Scale(domain=[-limit, 0, limit], range=[NEGATIVE, NEUTRAL, POSITIVE])
     cells = (
         alt
         .Chart(_signed(frame))
@@ -157,12 +146,12 @@ def tokens(arrays: xr.Dataset) -> Chart:
         .encode(
             x=alt.X("token:N", sort=None, title="token of the training sequence", axis=alt.Axis(labelAngle=-60)),
             y=alt.Y("layer:N", sort=None, title=None),
-            color=alt.Color("effect:Q", scale=heat, title=[UNITS, f"below 0: {_LESS}", f"above 0: {_MORE}"]),
-            tooltip=_tooltip("layer", "token"),
+            color=alt.Color("effect:Q", scale=heat, title=[units, f"below 0: {_LESS}", f"above 0: {_MORE}"]),
+            tooltip=_tooltip(units, "layer", "token"),
         )
         .properties(width=alt.Step(18), height=alt.Step(18))
     )
-    return _dress(cells, "Effect by token", f"{len(texts)} tokens, effect in {UNITS}.")
+    return dress(cells, "Effect by token", f"{len(texts)} tokens, effect in {units}.")
 
 
 def tail(scores: xr.Dataset, *, width: int = 320) -> Chart:
@@ -179,7 +168,7 @@ def tail(scores: xr.Dataset, *, width: int = 320) -> Chart:
         SchemaError: when `influence`, its dims or `n_train` is missing.
         SettingError: when there are more than 20 queries, too many to tell apart.
     """
-    value = _effect(scores, "query", "train")
+    value, units = _effect(scores, "query", "train")
     value = value.sum("layer") if "layer" in value.dims else value
     if value.sizes["query"] > 20:
         raise SettingError(
@@ -199,44 +188,33 @@ def tail(scores: xr.Dataset, *, width: int = 320) -> Chart:
         .mark_line()
         .encode(
             x=alt.X("rank:Q", scale=alt.Scale(type="log"), title="rank among positive training sequences"),
-            y=alt.Y("effect:Q", scale=alt.Scale(type="log"), title=UNITS, axis=alt.Axis(tickCount=5)),
+            y=alt.Y("effect:Q", scale=alt.Scale(type="log"), title=units, axis=alt.Axis(tickCount=5)),
             color=alt.Color("query:N", title="query", scale=alt.Scale(scheme="viridis")),
             tooltip=["query:N", "rank:Q", alt.Tooltip("effect:Q", format="+.3g")],
         )
         .properties(width=width, height=220)
     )
-    return _dress(lines, "Tail of positive effects", f"{value.sizes['query']} queries, logarithmic axes.")
+    return dress(lines, "Tail of positive effects", f"{value.sizes['query']} queries, logarithmic axes.")
 
 
-def to_svg(chart: Chart, *, dark: bool = False) -> str:
-    """Draw a chart as SVG text, with no browser and no network.
-
-    Args:
-        chart: one of this module's charts, or any other Altair chart.
-        dark: use inks for a dark page; the background is transparent either way.
-
-    Returns:
-        The SVG document.
-    """
-    import vl_convert
-
-    spec = chart.to_dict()
-    spec.setdefault("background", "transparent")
-    svg: str = vl_convert.vegalite_to_svg(spec)
-    for light, night in DARK_INKS.items() if dark else ():
-        svg = svg.replace(light, night)
-    return svg
-
-
-def _effect(arrays: xr.Dataset, *dims: str) -> xr.DataArray:
-    """The effect in nats, from `effect` or `influence`; `dims` must be there."""
+def _effect(arrays: xr.Dataset, *dims: str) -> tuple[xr.DataArray, str]:
+    """What is drawn and its units: the effect, or a similarity, which is none; `dims` must be there."""
     if not isinstance(arrays, xr.Dataset):
         raise SchemaError([f"/: expected an xarray Dataset, got {type(arrays).__name__}"])
-    value = arrays["effect"] if "effect" in arrays else effect(arrays)["effect"]
+    units = UNITS
+    if "effect" in arrays:
+        value = arrays["effect"]
+        if (copies := float(value.attrs.get("copies", 1))) != 1:
+            units = f"nat for {copies:+g} copies"
+    elif "influence" in arrays and not predicts(arrays):
+        value = arrays["influence"]
+        units = str(value.attrs.get("long_name", value.attrs["units"]))
+    else:
+        value = effect(arrays)["effect"]
     missing = [dim for dim in dims if dim not in value.dims]
     if missing:
         raise SchemaError([f"/: 'influence' has dims {value.dims}, needs {missing} too"])
-    return value
+    return value, units
 
 
 def _one(arrays: xr.Dataset, dim: str, mend: str) -> xr.Dataset:
@@ -254,8 +232,8 @@ def _sign_colour() -> alt.Color:
     return alt.Color("sign:N", title="makes the completion", scale=scale, legend=alt.Legend(orient="bottom"))
 
 
-def _tooltip(*names: str) -> list[alt.Tooltip]:
-    number = alt.Tooltip("effect:Q", format="+.3g", title=UNITS)
+def _tooltip(units: str, *names: str) -> list[alt.Tooltip]:
+    number = alt.Tooltip("effect:Q", format="+.3g", title=units)
     return [*(alt.Tooltip(f"{name}:N") for name in names), number, alt.Tooltip("sign:N")]
 
 
@@ -269,27 +247,3 @@ _BLANKS = str.maketrans({"\n": "⏎", "\t": "⇥", " ": "␣", "\r": "␍"})
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _dress(chart: alt.Chart, title: str, description: str) -> Chart:
-    """Title, words for screen readers, and inks that read on light and dark pages."""
-    dressed: Chart = (
-        chart.properties(title=title, description=f"{title}. {description}")
-        .configure(font="sans-serif")
-        .configure_view(stroke=None)
-        .configure_facet(spacing=6)
-        .configure_title(color=_INK, anchor="start", fontSize=12, fontWeight=600)
-        .configure_axis(
-            labelColor=_SOFT_INK, titleColor=_SOFT_INK, domainColor=_SOFT_INK, tickColor=_RULE, gridColor=_RULE,
-            labelFontSize=10, titleFontSize=10, titleFontWeight="normal",
-        )
-        .configure_header(
-            labelColor=_INK, titleColor=_SOFT_INK, labelFontSize=11, titleFontSize=10, titleFontWeight="normal",
-            labelPadding=2, titlePadding=2,
-        )
-        .configure_legend(
-            labelColor=_SOFT_INK, titleColor=_SOFT_INK, labelFontSize=10, titleFontSize=10,
-            titleFontWeight="normal", offset=6,
-        )
-    )  # fmt: skip
-    return dressed
