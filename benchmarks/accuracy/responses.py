@@ -43,12 +43,21 @@ class Setting:
     lissa: tuple[tuple[str, Any], ...] = ()
 
 
+#: With one whole copy (eps = 1 / n) and so little damping a network leaves the range in which anything is linear.
+_SMALL = (("eps", 1e-5),)
+#: A fifth of the depth of Koh and Liang (2017): its time is at least so much.
+_LISSA = (("steps", 1000),)
+
 RESPONSES: dict[str, Setting] = {
-    "concrete": Setting(),
-    "diabetes": Setting(),
-    "digits": Setting(),
-    "fashion": Setting(),
-    "characters": Setting(),
+    "concrete": Setting(pbrf=_SMALL, lissa=_LISSA),
+    "diabetes": Setting(pbrf=_SMALL, lissa=_LISSA),
+    "digits": Setting(pbrf=(*_SMALL, ("tolerance", 1e-2)), lissa=_LISSA),
+    "digits-early": Setting(pbrf=(*_SMALL, ("tolerance", 1e-2)), lissa=_LISSA),
+    "fashion": Setting(points=12, queries=12, pbrf=(*_SMALL, ("tolerance", 1e-2)), lissa=_LISSA),
+    # A sequence's loss is a sum over 31 letters: damping goes by the size of the eigenvalues.
+    "characters": Setting(
+        damping=0.1, points=12, queries=12, pbrf=(*_SMALL, ("tolerance", 1e-2)), lissa=(("steps", 300),)
+    ),
 }
 
 

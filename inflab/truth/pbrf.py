@@ -31,7 +31,6 @@ from inflab.truth.proximal import Proximal
 
 __all__ = ["pbrf"]
 
-_RANK = 256  # of the preconditioner
 _TOGETHER = 32  # points
 _STEPS = {"lbfgs": 500, "adam": 5000}
 
@@ -48,6 +47,7 @@ def pbrf(
     optimizer: Literal["lbfgs", "adam"] = "lbfgs",
     tolerance: float = 1e-3,
     steps: int | None = None,
+    rank: int = 256,
     learning_rate: float = 0.1,
     batch_size: int | None = None,
     dtype: Literal["float64", "float32"] = "float64",
@@ -68,13 +68,15 @@ def pbrf(
         layers: which parameters move; as for `EKFAC`.
         damping: lambda itself: that of `EKFAC(damping=..., damping_kind="absolute")`.
         eps: weight of the example's loss beside the mean over the corpus; 1 / n_train when None, which is one more
-            copy of it. A smaller one comes closer to the influence; a negative one removes.
+            copy of it. A smaller one comes closer to the influence and is found in fewer steps, until rounding shows:
+            of the gradient that is about the dtype's over eps. A negative one removes.
         symmetric: `(f(theta(eps)) - f(theta(-eps))) / (2 eps)` instead, which is the influence up to eps^2, at twice
             the cost.
         optimizer: "lbfgs", or "adam" with a learning rate that falls to zero by a cosine.
         tolerance: a point has converged when the norm of the objective's gradient is at most this times what it was at
             theta_s, where it is `|eps grad L(z_m)|`.
         steps: evaluations of the gradient, at most; 500 for "lbfgs", 5000 for "adam" when None.
+        rank: of the sketch: so many products with G, after which fewer steps are needed.
         learning_rate: of "adam", times the root mean square of the first preconditioned step.
         batch_size: examples of the divergence in a step of "adam"; all when None. Convergence is looked at on all.
         dtype: the copy runs in it; responses are small differences.
@@ -99,17 +101,19 @@ def pbrf(
     problem.check_corpus(queries, "query")
     n = problem.corpus.sizes["train"]
     positions = _positions(train, problem.corpus["train"].to_numpy())
+    check_count("rank", rank)
     _check(damping, eps, symmetric, optimizer, tolerance, steps, learning_rate, batch_size, dtype, seed, at_once)
     chosen = select_layers(problem.model, layers)
     problem.check_model()
     eps = 1 / n if eps is None else float(eps)
     steps = _STEPS[optimizer] if steps is None else int(steps)
     precision = torch.float64 if dtype == "float64" else torch.float32
-    size = _size(problem, width_of(chosen), precision, len(positions), at_once)
+    rank = min(int(rank), width_of(chosen))
+    size = _size(problem, width_of(chosen), precision, len(positions), at_once, rank)
     signs = (1, -1) if symmetric else (1,)
     parts: list[tuple[np.ndarray, ...]] = []
     with Proximal(problem, chosen, precision, damping, size) as proximal:
-        sketch = proximal.sketch(_RANK, seed)
+        sketch = proximal.sketch(rank, seed)
         before = proximal.measured(queries, proximal.like(1), eps)
         with tqdm(total=len(positions), desc="PBRF", unit="example", disable=not progress, leave=False) as bar:
             for start in range(0, len(positions), size):
@@ -129,7 +133,7 @@ def pbrf(
     response_mq, norm_m, steps_m = (np.concatenate(values) for values in zip(*parts, strict=True))
     settings = {
         "layers": [layer.name for layer in chosen], "damping": damping, "eps": eps, "symmetric": bool(symmetric),
-        "optimizer": optimizer, "tolerance": tolerance, "steps": steps, "dtype": dtype,
+        "optimizer": optimizer, "tolerance": tolerance, "steps": steps, "rank": rank, "dtype": dtype,
     }  # fmt: skip
     if optimizer == "adam":
         settings |= {"learning_rate": learning_rate, "batch_size": batch_size}
@@ -179,12 +183,12 @@ def _assembled(
     return xr.Dataset(values, coords=coords, attrs=attrs)
 
 
-def _size(problem: Problem, width: int, dtype: torch.dtype, n: int, at_once: int | None) -> int:
+def _size(problem: Problem, width: int, dtype: torch.dtype, n: int, at_once: int | None, rank: int) -> int:
     """Points optimised together."""
     if at_once is not None:
         return min(int(at_once), n)
     room = parse_memory(None, model_device(problem.model)) // 2
-    room -= 3 * _RANK * width * dtype.itemsize  # of the sketch
+    room -= 3 * rank * width * dtype.itemsize  # of the sketch
     return max(1, min(_TOGETHER, n, room // (VECTORS * width * dtype.itemsize)))
 
 

@@ -126,11 +126,11 @@ def test_scores_are_matched_by_id_and_layers_summed() -> None:
 
 
 def test_equal_influences_go_in_the_corpus_order() -> None:
-    corpus = small.classes(60)
-    value = np.arange(60) % 3 == 0  # 20 that are equal
-    none = scores(np.tile(value.astype(float), (Q, 1)), corpus)
-    found = truth.removal_curve(small.recipe(), corpus, QUERIES, none, shares=[0.1], random=0, resamples=5, **QUIET)
-    out = truth.leave_out(small.recipe(), corpus, QUERIES, [[0, 3, 6, 9, 12, 15]], **QUIET)["change"]
+    recipe, corpus = small.recipe(batch_size=500), small.classes(1000)
+    value_t = np.arange(1000) % 3 == 0  # many that are equal
+    given = scores(np.tile(value_t.astype(float), (Q, 1)), corpus)
+    found = truth.removal_curve(recipe, corpus, QUERIES, given, shares=[0.006], random=0, resamples=5, **QUIET)
+    out = truth.leave_out(recipe, corpus, QUERIES, [[0, 3, 6, 9, 12, 15]], **QUIET)["change"]
     np.testing.assert_allclose(found["change"][0], out, atol=1e-12)
 
 

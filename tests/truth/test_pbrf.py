@@ -13,7 +13,6 @@ from torch import Tensor, nn
 import inflab
 from inflab import Classification, Problem, Task, adapters, truth, validate
 from inflab.errors import CorpusError, LayerError, ModelError, NumericsError, SettingError
-from inflab.truth.proximal import Sketch
 
 # Forward-mode differentiation loads rules that torch still compiles with torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
@@ -92,18 +91,10 @@ def test_the_seed_of_the_sketch_decides_nothing(whole: xr.Dataset) -> None:
     close(truth.pbrf(problem(), queries(), ["t7", "t2"], seed=5, **EXACT), whole)
 
 
-def test_a_small_sketch_takes_longer_and_finds_the_same(whole: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inflab.truth.proximal.Proximal, "sketch", _small)
-    found = truth.pbrf(problem(), queries(), **EXACT)
+def test_a_small_sketch_takes_longer_and_finds_the_same(whole: xr.Dataset) -> None:
+    found = truth.pbrf(problem(), queries(), rank=3, **EXACT)
     close(found, whole)
     assert int(found["steps"].sum()) > int(whole["steps"].sum())
-
-
-_sketch = truth.proximal.Proximal.sketch
-
-
-def _small(self: Any, rank: int, seed: int) -> Sketch:
-    return _sketch(self, 3, seed)
 
 
 @pytest.mark.parametrize(("batch_size", "tolerance"), [(None, 1e-4), (6, 5e-2)])
@@ -185,6 +176,7 @@ def test_only_covered_layers_move(whole: xr.Dataset) -> None:
         ({"dtype": "bfloat16"}, "dtype='bfloat16' is not one of 'float64', 'float32'"),
         ({"batch_size": 4}, "batch_size=4 belongs to optimizer='adam'"),
         ({"batch_size": 0, "optimizer": "adam"}, "batch_size=0 must be a whole number"),
+        ({"rank": 0}, "rank=0 must be a whole number"),
         ({"steps": 1}, "steps=1 must be a whole number, at least 2"),
         ({"learning_rate": 0}, "learning_rate=0 must be"),
         ({"at_once": 0}, "at_once=0 must be a whole number"),
