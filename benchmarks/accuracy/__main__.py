@@ -46,22 +46,25 @@ def _banks(names: list[str]) -> None:
 
 
 def _responses(names: list[str]) -> None:
-    """Repeats are kept one by one, so that a run that was broken off goes on."""
-    work = banks.DATA / "unfinished-responses"
-    repeats: dict[str, list[xr.Dataset]] = {}
-    for name in names or list(responses.RESPONSES):
-        repeats[name] = []
+    """Repeats are kept one by one, so that a run that was broken off goes on; written when all of them are there."""
+    usual = [name for name in responses.RESPONSES if name != "characters"]
+    for name in names or usual:
         for number in tqdm(range(_REPEATS), desc=f"responses: {name}", unit="repeat"):
-            kept = work / f"{name}-{number}.nc"
+            kept = _kept(name, number)
             if not kept.exists():
                 found = responses.repeat(name, number)
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 found.to_netcdf(kept.with_suffix(".part"), engine="scipy")
                 kept.with_suffix(".part").rename(kept)
-            repeats[name].append(xr.load_dataset(kept, engine="scipy"))
-    if not names:
-        responses.gathered(repeats).to_netcdf(banks.DATA / "responses.nc", engine="scipy")
+    done = [name for name in responses.RESPONSES if all(_kept(name, number).exists() for number in range(_REPEATS))]
+    if set(usual) <= set(done):
+        each = {name: [xr.load_dataset(_kept(name, n), engine="scipy") for n in range(_REPEATS)] for name in done}
+        responses.gathered(each).to_netcdf(banks.DATA / "responses.nc", engine="scipy")
         print("wrote responses.nc")
+
+
+def _kept(name: str, number: int) -> Path:
+    return banks.DATA / "unfinished-responses" / f"{name}-{number}.nc"
 
 
 def _removals(names: list[str]) -> None:
