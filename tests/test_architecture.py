@@ -25,7 +25,9 @@ def test_imports_follow_the_arrows_of_the_house_plan() -> None:
     assert "0 broken" in done.stdout
 
 
-@pytest.mark.parametrize("room", ["", ".agreement", ".effects", ".schema", ".store", ".reopen", ".select", ".plot", ".widgets"])
+@pytest.mark.parametrize(
+    "room", ["", ".agreement", ".effects", ".schema", ".store", ".reopen", ".select", ".plot", ".widgets"]
+)
 def test_what_only_reads_arrays_loads_no_torch(room: str) -> None:
     code = f"import sys, inflab{room}; print(sorted({{'torch', 'transformers'}} & set(sys.modules)))"
     done = _run(sys.executable, "-c", code)
