@@ -47,8 +47,7 @@ def _banks(names: list[str]) -> None:
 
 def _responses(names: list[str]) -> None:
     """Repeats are kept one by one, so that a run that was broken off goes on; written when all of them are there."""
-    usual = [name for name in responses.RESPONSES if name != "characters"]
-    for name in names or usual:
+    for name in names or list(responses.RESPONSES):
         for number in tqdm(range(_REPEATS), desc=f"responses: {name}", unit="repeat"):
             kept = _kept(name, number)
             if not kept.exists():
@@ -56,9 +55,11 @@ def _responses(names: list[str]) -> None:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 found.to_netcdf(kept.with_suffix(".part"), engine="scipy")
                 kept.with_suffix(".part").rename(kept)
-    done = [name for name in responses.RESPONSES if all(_kept(name, number).exists() for number in range(_REPEATS))]
-    if set(usual) <= set(done):
-        each = {name: [xr.load_dataset(_kept(name, n), engine="scipy") for n in range(_REPEATS)] for name in done}
+    if all(_kept(name, number).exists() for name in responses.RESPONSES for number in range(_REPEATS)):
+        each = {
+            name: [xr.load_dataset(_kept(name, n), engine="scipy") for n in range(_REPEATS)]
+            for name in responses.RESPONSES
+        }
         responses.gathered(each).to_netcdf(banks.DATA / "responses.nc", engine="scipy")
         print("wrote responses.nc")
 
