@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from inflab.combined import ensemble
     from inflab.corpus import encode
     from inflab.effects import effect, removal
+    from inflab.generation import complete, log_probability
     from inflab.index import Index
     from inflab.influence import Influence
     from inflab.layer import layers
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
         TracIn,
     )
     from inflab.problem import Checkpoint, Problem
+    from inflab.relevance import kappa
     from inflab.reopen import load
     from inflab.schema import validate
     from inflab.select import top
     from inflab.store import save
+    from inflab.tails import tail
     from inflab.tasks import CausalLM, Classification, Regression, Task
     from inflab.widgets import Explorer
 
@@ -66,18 +69,22 @@ _HOME = {
     "SOURCE": "methods",
     "Task": "tasks",
     "TracIn": "methods",
+    "complete": "generation",
     "datasets": "datasets",
     "effect": "effects",
     "encode": "corpus",
     "ensemble": "combined",
     "filter_candidates": "candidates",
+    "kappa": "relevance",
     "layers": "layer",
     "lds": "agreement",
     "load": "reopen",
+    "log_probability": "generation",
     "models": "models",
     "plot": "plot",
     "removal": "effects",
     "save": "store",
+    "tail": "tails",
     "top": "select",
     "truth": "truth",
     "validate": "schema",
@@ -107,18 +114,22 @@ __all__ = [
     "Task",
     "TracIn",
     "__version__",
+    "complete",
     "datasets",
     "effect",
     "encode",
     "ensemble",
     "filter_candidates",
+    "kappa",
     "layers",
     "lds",
     "load",
+    "log_probability",
     "models",
     "plot",
     "removal",
     "save",
+    "tail",
     "top",
     "truth",
     "validate",

@@ -49,6 +49,8 @@ class Combined(Influence):
     done; `inflab.save` writes it. An index and a plan belong to one model: ask a member for them.
     """
 
+    offers = Influence.offers - {"pairs", "index"}
+
     def score(self, queries: xr.Dataset, *, store: str | Path | None = None, **settings: Any) -> xr.Dataset:
         """The members' scores, summed with their weights.
 
@@ -91,7 +93,7 @@ class Combined(Influence):
             **settings: as for `inflab.Influence.attribute`.
 
         Returns:
-            `influence (query, rank, layer, token[, query_token])`; sums over layers and tokens are the scores.
+            `influence (query, rank, layer, token[, query_token])`, as for `inflab.Influence.attribute`.
         """
         self.problem.check_corpus(queries, "query")
         return self._sum("tokens", lambda part: part.influence.attribute(queries, top, **settings))
@@ -132,8 +134,8 @@ class Combined(Influence):
             found = found.assign(influence=self._weighed(found["influence"], part))
             total = found if total is None else _added(total, found)
         assert total is not None
-        has_counts = any(name in total.attrs for name in COUNTS)
-        attrs = {**total.attrs, **self._attrs(kind), **(counts if has_counts else {})}
+        counts = counts if any(name in total.attrs for name in COUNTS) else {}
+        attrs = {**total.attrs, **self._attrs(kind), **counts}
         result: xr.Dataset = total.assign(influence=total["influence"].assign_attrs(described)).assign_attrs(attrs)
         return result
 
@@ -295,9 +297,8 @@ def folder_of(store: str | Path | None, part: Part | str) -> Path | None:
 
 def units_of(influence: Influence) -> str:
     """Units of an influence's scores, before any are made."""
-    if isinstance(influence, Ensemble) and influence._align == "std":
-        return "1"
-    return str(influence.attrs.get("units", _NAT))
+    is_bare = isinstance(influence, Ensemble) and influence._align == "std"
+    return "1" if is_bare else str(influence.attrs.get("units", _NAT))
 
 
 def _added(total: xr.Dataset, found: xr.Dataset) -> xr.Dataset:

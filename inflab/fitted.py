@@ -15,6 +15,7 @@ import xarray as xr
 
 from inflab import factors as factor_arrays
 from inflab import store as stores
+from inflab.cards import Card, as_html, as_text, influence_card, model_parameters
 from inflab.errors import LayerError, StoreError
 from inflab.schema import root_attrs
 
@@ -111,11 +112,19 @@ class Fitted:
 
     def __repr__(self) -> str:
         settings = json.loads(self.attrs["settings"])
-        return (
+        first = (
             f"Influence({self.attrs['method']}, {len(self.factors.children)} layers, damping={settings['damping']} "
             f"{settings['damping_kind']}, n_train={self.attrs['n_train']}, model {self.attrs['model_fingerprint']}"
             + (")" if self._problem is not None else ", no problem attached)")
         )
+        return as_text(lambda: self._card().text(first), first)
+
+    def _repr_html_(self) -> str:
+        return as_html(lambda: self._card().html(), self.__repr__)
+
+    def _card(self) -> Card:
+        parameters = 0 if self._problem is None else model_parameters(self._problem.model)
+        return influence_card(self._tree, self._problem, parameters)
 
     def _prepare(
         self, memory: int | str | None, batch_size: int | None, progress: bool

@@ -4,36 +4,36 @@
 bits (`inflab.sketch` says which and why). A question then costs the gradients of its queries and one product with the
 codes: text typed into a notebook is answered at once. How well the index orders sequences is measured in the same pass,
 on training sequences that serve as queries.
+
+What is kept of a sequence is `t / sqrt(Lambda + lambda)` in the eigenbasis. Under another damping lambda' the influence
+is the same dot product with `q sqrt(Lambda + lambda) / (Lambda + lambda')`: `Index.with_damping` touches no code.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
 import xarray as xr
-from torch import Tensor
 
 from inflab import labels
 from inflab import store as stores
-from inflab.errors import CorpusError, SettingError, StoreError, is_finite_number
+from inflab.cards import as_html, index_card
+from inflab.errors import CorpusError, SettingError, StoreError
 from inflab.fitted import Fitted
 from inflab.kronecker import Curvature
-from inflab.run.index import Group, coordinates
-from inflab.run.indexing import smallest, write
+from inflab.run.index import Group, coordinates, kept
+from inflab.run.indexing import Codes, check_size, smallest, write
 from inflab.run.local import Pass
 from inflab.schema import influence_attrs
 from inflab.sketch import Queries, fidelity
 
 __all__ = ["Index", "build"]
-
-_PIECE = 2**28  # bytes of codes read from disk at a time, where they do not fit the memory budget
 
 
 class Index:
@@ -53,7 +53,8 @@ class Index:
         self._influence = influence
         self._path = str(path)
         self._memory = memory
-        self._held: tuple[Tensor, Tensor] | None = None
+        self._codes = Codes(arrays)
+        self._made = _dampings(influence)
 
     @classmethod
     def open(cls, path: str | Path, influence: Fitted, *, memory: int | str | None = None) -> Index:
@@ -79,12 +80,43 @@ class Index:
         _refuse_another(path, arrays.attrs, _origin(influence))
         return cls(arrays, influence, path, memory)
 
+    def with_damping(self, damping: float, damping_kind: Literal["relative", "absolute"] | None = None) -> Index:
+        """The same codes under another damping: nothing is read or computed again, and memory is shared.
+
+        Which coordinates are kept, and how finely, stays as chosen at the damping of the making
+        (`made_with_damping`): a much smaller one gives weight to coordinates that are not there. `kept_energy` and
+        `expected_error` are those of the new damping; `fidelity` and `top_overlap` were measured at the old one and
+        are NaN at any other.
+
+        Args:
+            damping: not negative.
+            damping_kind: "relative" or "absolute"; as it is when None.
+
+        Returns:
+            A new `Index`.
+
+        Raises:
+            SettingError: when damping is negative.
+            NumericsError: when a layer would be singular; named.
+        """
+        influence = self._influence.with_damping(damping, damping_kind)
+        found = Index(self._arrays, influence, self._path, self._memory)
+        found._codes, found._made = self._codes, self._made
+        return found
+
     @property
     def attrs(self) -> dict[str, Any]:
         """Size, kept energy, measured fidelity, settings and fingerprints."""
-        median, overlap = self._fidelity
         found = {str(name): value for name, value in self._arrays.attrs.items()}
-        return {**found, "fidelity": median, "top_overlap": overlap, "sample": self._arrays.sizes["index_sample"]}
+        found |= {f"made_with_{name}": found[name] for name in ("damping", "damping_kind")}
+        found["sample"] = self._arrays.sizes["index_sample"]
+        median, overlap = self._fidelity
+        if not self._is_as_made:
+            energy, error = self._kept
+            found |= {"settings": self._influence.attrs["settings"], "kept_energy": energy, "expected_error": error}
+            found |= _damping(self._influence)
+            median = overlap = float("nan")
+        return {**found, "fidelity": median, "top_overlap": overlap}
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -140,7 +172,7 @@ class Index:
         for start in range(0, n_query, block):
             rows = slice(start, min(start + block, n_query))
             ready = self._ready(run, curvatures, queries, np.arange(rows.start, rows.stop))
-            for mine, code, scale in self._pieces(run.budget()):
+            for mine, code, scale in self._codes.pieces(run.budget()):
                 for number, group in enumerate(self.groups):
                     product_nq = ready[number].multiply(code[:, group.bytes]).mul_(scale[:, number, None])
                     target_qn = value[rows, mine, place[group.layer]] if by_layer else value[rows, mine]
@@ -149,11 +181,18 @@ class Index:
         coords = {**labels.train_coords(self._arrays), **labels.query_coords(queries)}
         coords = labels.layered(coords, run.layers) if by_layer else coords
         own = self.attrs
+        measured = f"rank correlation with exact scores on a sample {own['fidelity']:.3f}"
+        if not self._is_as_made:
+            made = f"{own['made_with_damping']} ({own['made_with_damping_kind']})"
+            measured = f"they were chosen at damping {made}, and fidelity was measured there alone"
         note = (
-            f"from an index that keeps {own['kept_energy']:.1%} of the energy in {own['size']:.2%} of the bytes; "
-            f"rank correlation with exact scores on a sample {own['fidelity']:.3f}"
+            f"from an index whose coordinates hold {own['kept_energy']:.1%} of the energy in {own['size']:.2%} of the "
+            f"bytes; {measured}"
         )
-        named = ("size", "kept_energy", "expected_error", "fidelity", "top_overlap", "sample")
+        named = (
+            "size", "kept_energy", "expected_error", "fidelity", "top_overlap", "sample", "made_with_damping",
+            "made_with_damping_kind",
+        )  # fmt: skip
         attrs = self._influence._attrs("scores", rank=0, index=self._path, **{name: own[name] for name in named})
         described = influence_attrs(f"approximate influence of each training sequence on each query, {note}")
         dims = ("query", "train", "layer")[: value.ndim]
@@ -162,44 +201,38 @@ class Index:
     def _ready(
         self, run: Pass, curvatures: Mapping[str, Curvature], queries: xr.Dataset, positions: np.ndarray
     ) -> list[Queries]:
-        found = coordinates(run, curvatures, queries, self.groups, quantity="measurement", positions=positions)
+        found = coordinates(
+            run, curvatures, queries, self.groups, quantity="measurement", positions=positions, made=self._made
+        )
         return [Queries.of(value_qk, group.bits) for value_qk, group in zip(found, self.groups, strict=True)]
-
-    def _pieces(self, budget: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Codes and scales of some sequences at a time: all, from memory, when they fit half of the budget.
-
-        Yields:
-            Which sequences, `(n, byte)` uint8, `(n, group)` float64.
-        """
-        n, width = (self._arrays.sizes[dim] for dim in ("train", "index_byte"))
-        if self._held is None and n * width <= budget // 2:
-            self._held = self._read(slice(0, n))
-        if self._held is not None:
-            yield slice(0, n), *self._held
-            return
-        rows = max(1, min(budget // 4, _PIECE) // width)
-        for start in range(0, n, rows):
-            mine = slice(start, min(start + rows, n))
-            yield mine, *self._read(mine)
-
-    def _read(self, rows: slice) -> tuple[Tensor, Tensor]:
-        part = self._arrays[["index_code", "index_scale"]].isel(train=rows)
-        return torch.from_numpy(part["index_code"].to_numpy()), torch.from_numpy(
-            part["index_scale"].to_numpy()
-        ).double()
 
     @cached_property
     def _fidelity(self) -> tuple[float, float]:
         own = self._arrays["index_sample_position"].to_numpy()
         return fidelity(self._arrays["index_exact"].to_numpy(), self._arrays["index_sketched"].to_numpy(), own)
 
+    @property
+    def _is_as_made(self) -> bool:
+        return _dampings(self._influence) == self._made
+
+    @cached_property
+    def _kept(self) -> tuple[float, float]:
+        run, curvatures = self._influence._prepare(self._memory, None, False)
+        return kept(curvatures, run.layers, self.groups)
+
     def __repr__(self) -> str:
         own = self.attrs
+        measured = f"fidelity {own['fidelity']:.3f}, top-10 overlap {own['top_overlap']:.2f} on {own['sample']} of them"
+        if not self._is_as_made:
+            measured = f"fidelity not measured at damping {own['damping']} {own['damping_kind']}"
         return (
             f"Index({self._arrays.sizes['train']} sequences, {own['size']:.2%} of their gradients' bytes, "
-            f"{own['kept_energy']:.1%} of the energy; fidelity {own['fidelity']:.3f}, "
-            f"top-10 overlap {own['top_overlap']:.2f} on {own['sample']} of them)"
+            f"{own['kept_energy']:.1%} of the energy; {measured})"
         )
+
+    def _repr_html_(self) -> str:
+        n_train, n_bytes = self._arrays.sizes["train"], self._arrays["index_code"].nbytes
+        return as_html(lambda: index_card(self.attrs, n_train, n_bytes, self._path).html(), self.__repr__)
 
 
 def build(
@@ -223,7 +256,7 @@ def build(
     Raises:
         CorpusError: when the corpus has fewer than three sequences, so that no order can be measured.
     """
-    _check(size, fidelity)
+    check_size(size, fidelity)
     train = influence._train(train)
     n = train.sizes["train"]
     if n < 3:
@@ -246,20 +279,6 @@ def build(
     return made
 
 
-def _check(size: float | None, fidelity: float | None) -> None:
-    if (size is None) == (fidelity is None):
-        raise SettingError(
-            f"size={size!r}, fidelity={fidelity!r}: give exactly one: size=0.025 for 2.5% of the gradients' bytes, or "
-            "fidelity=0.98 for the smallest index that orders sequences so well"
-        )
-    name, value, most = ("size", size, 0.25) if size is not None else ("fidelity", fidelity, 1.0)
-    if not is_finite_number(value) or not 0 < float(value) <= most:  # type: ignore[arg-type]
-        raise SettingError(
-            f"{name}={value!r} must be above 0 and at most {most}"
-            + (", 8 bits for every coordinate" if name == "size" else ", a rank correlation")
-        )
-
-
 def _origin(influence: Fitted) -> dict[str, Any]:
     """What an index is made from, to be compared when it is opened again."""
     digest = hashlib.sha256()
@@ -269,14 +288,22 @@ def _origin(influence: Fitted) -> dict[str, Any]:
             value = np.ascontiguousarray(node[variable].to_numpy())
             digest.update(f"{variable} {value.dtype.str} {value.shape}".encode())
             digest.update(value.data)
-    settings = json.loads(influence.attrs["settings"])
     return {
         "model_fingerprint": influence.problem.model_fingerprint(),
         "corpus_fingerprint": influence.problem.corpus_fingerprint(),
-        "damping": float(settings["damping"]),
-        "damping_kind": str(settings["damping_kind"]),
+        **_damping(influence),
         "factors_fingerprint": digest.hexdigest()[:16],
     }
+
+
+def _damping(influence: Fitted) -> dict[str, Any]:
+    settings = json.loads(influence.attrs["settings"])
+    return {"damping": float(settings["damping"]), "damping_kind": str(settings["damping_kind"])}
+
+
+def _dampings(influence: Fitted) -> dict[str, float]:
+    """The absolute damping of each layer."""
+    return {str(name): float(node.attrs["damping"]) for name, node in influence.factors.children.items()}
 
 
 def _refuse_another(path: str | Path, held: Mapping[str, Any], given: Mapping[str, Any]) -> None:

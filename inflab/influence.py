@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import xarray as xr
 
@@ -30,6 +30,9 @@ class Influence(Indexed):
         problem: model, task and corpus; without it the arrays can be read but no question asked.
         method: the settings this was fitted with.
     """
+
+    #: What can be asked beside scores: by layer; by token, in its other views, token by token; an index.
+    offers: ClassVar[frozenset[str]] = frozenset({"layers", "tokens", "output", "input", "pairs", "index"})
 
     def score(
         self,
@@ -147,7 +150,7 @@ class Influence(Indexed):
         queries: xr.Dataset,
         top: xr.Dataset,
         *,
-        view: Literal["update", "output"] = "update",
+        view: Literal["update", "output", "input"] = "update",
         pairs: bool = False,
         train: xr.Dataset | None = None,
         memory: int | str | None = None,
@@ -161,7 +164,9 @@ class Influence(Indexed):
             top: `train (query, rank)`, from `inflab.top`.
             view: "update" (GB23 eqs. 30, 31): what the weight update from each token position adds. The position
                 reads the past and predicts the next token, so highlights sit one token early. "output" (eq. 36):
-                what each predicted token gains, at its own place; summed over layers, in the model's dtype.
+                what each predicted token gains, at its own place; summed over layers, in the model's dtype. "input"
+                (eqs. 37, 38): how much the pair's influence grows per relative growth of the token's embedding, with
+                the model held as it is; likewise summed over layers. What no predicted token comes after has 0.
             pairs: with "update", keep the query's tokens apart too: which query token meets which training token.
             train: the sequences `top` refers to, when not the training corpus.
             memory: budget such as "3GB".
@@ -170,13 +175,14 @@ class Influence(Indexed):
 
         Returns:
             `influence (query, rank, layer, token[, query_token])` with `token_text` and `is_text
-            (query, rank, token)`; without `layer` for "output". Sums over layers and tokens are the scores. Pairs
-            that `top` does not rank are NaN.
+            (query, rank, token)`; without `layer` for "output" and "input". Sums over layers and tokens are the
+            scores, but of "input", which are slopes. Pairs that `top` does not rank are NaN.
 
         Raises:
             CorpusError: when `top` names queries or sequences that are not there, or the corpus has no tokens.
-            SettingError: when `view` is unknown, or `pairs` is asked of "output", or of a method that solves for all
-                layers jointly.
+            ModelError: when "output" or "input" meets weights that are offloaded.
+            SettingError: when `view` is unknown, or "input" and the model has no `get_input_embeddings()`; or when
+                `pairs` is asked of another view than "update", or of a method that solves for all layers jointly.
         """
         from inflab.run.attributing import attributed, check_view
 
@@ -253,31 +259,37 @@ class Influence(Indexed):
             level=level, seed=seed, memory=memory, batch_size=batch_size, progress=progress,
         )  # fmt: skip
 
-    def explain(self, queries: xr.Dataset, k: int = 10, *, progress: bool = True) -> xr.DataTree:
+    def explain(
+        self, queries: xr.Dataset, k: int = 10, *, by: str | Iterable[str] = (), progress: bool = True
+    ) -> xr.DataTree:
         """Everything the Explorer shows, as labelled arrays that can be saved and opened without the model.
 
         Args:
             queries: a corpus over `query`.
             k: length of the lists of most positive and most negative sequences.
+            by: "layer" keeps the layers apart in `scores`, so that a reader can rank by some of them.
             progress: whether to show progress bars.
 
         Returns:
-            Children `scores`, `top`, `bottom`, `top_tokens`, `bottom_tokens`.
+            Children `scores`, `top`, `bottom`, `top_tokens`, `bottom_tokens`; no tokens of a similarity (`BM25`,
+            `Embedding`), which has no place in a text.
 
         Raises:
-            SettingError: when `k` is outside its domain.
+            SettingError: when `k` or `by` is outside its domain.
         """
         train = self._train(None)
         check_count("k", k)
         if k > train.sizes["train"]:
             raise SettingError(f"k={k} must lie between 1 and the number of training sequences, {train.sizes['train']}")
-        labels.check_tokens(train)
-        scores = self.score(queries, progress=progress)
-        lists = {
-            "top": select_top(scores, k, sign="positive"),
-            "bottom": select_top(scores, k, sign="negative"),
-        }
-        tokens = {f"{n}_tokens": self.attribute(queries, chosen, progress=progress) for n, chosen in lists.items()}
+        if "tokens" in self.offers:
+            labels.check_tokens(train)
+        scores = self.score(queries, by=by, progress=progress)
+        lists = {"top": select_top(scores, k, sign="positive"), "bottom": select_top(scores, k, sign="negative")}
+        tokens: dict[str, xr.Dataset] = {}
+        if "tokens" in self.offers:  # both lists together: a query's gradient is computed, or solved for, once
+            found = self.attribute(queries, labels.joined([*lists.values()]), progress=progress)
+            parts = labels.parted(found, [*lists.values()])
+            tokens = {f"{name}_tokens": part for name, part in zip(lists, parts, strict=True)}
         root = xr.Dataset(attrs=self._attrs("explanation"))
         tree: xr.DataTree = xr.DataTree.from_dict({"/": root, "scores": scores, **lists, **tokens})
         return tree

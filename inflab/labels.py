@@ -14,12 +14,12 @@ import pandas as pd
 import xarray as xr
 
 from inflab.errors import CorpusError
-from inflab.schema import influence_attrs, variable_attrs
+from inflab.schema import variable_attrs
 
 if TYPE_CHECKING:
     from inflab.layer import Layer
 
-__all__ = ["check_tokens", "layered", "positions", "query_coords", "token_dataset", "train_coords"]
+__all__ = ["check_tokens", "joined", "layered", "parted", "positions", "query_coords", "token_dataset", "train_coords"]
 
 
 def train_coords(train: xr.Dataset) -> dict[str, Any]:
@@ -73,6 +73,24 @@ def positions(queries: xr.Dataset, train: xr.Dataset, top: xr.Dataset) -> tuple[
     return found, ranked
 
 
+def joined(lists: Sequence[xr.Dataset]) -> xr.Dataset:
+    """Top lists of the same queries as one, rank after rank: their pairs are attributed together."""
+    found: xr.Dataset = xr.concat(
+        lists, "rank", data_vars="minimal", coords="minimal", compat="equals", join="exact", combine_attrs="override"
+    )
+    return found.assign_coords(rank=np.arange(1, found.sizes["rank"] + 1))
+
+
+def parted(tokens: xr.Dataset, lists: Sequence[xr.Dataset]) -> list[xr.Dataset]:
+    """The tokens of joined lists, list by list, each with the columns that its own texts fill."""
+    found, start = [], 0
+    for one in lists:
+        mine = tokens.isel(rank=slice(start, start + one.sizes["rank"])).assign_coords(rank=one["rank"])
+        found.append(mine.isel(token=np.flatnonzero(mine["is_text"].any(["query", "rank"]))))
+        start += one.sizes["rank"]
+    return found
+
+
 def token_dataset(
     value: np.ndarray,
     names: Sequence[str],
@@ -82,6 +100,7 @@ def token_dataset(
     chosen: np.ndarray,
     layers: Sequence[Layer],
     attrs: dict[str, Any],
+    described: dict[str, Any],
 ) -> xr.Dataset:
     """Token influence with its text.
 
@@ -94,6 +113,7 @@ def token_dataset(
         chosen: `(query, rank)` positions in `train`.
         layers: the covered layers.
         attrs: of the root.
+        described: attrs of `influence`.
 
     Returns:
         `influence`, `token_text`, `is_text`, and with pairs the query's tokens too.
@@ -112,11 +132,7 @@ def token_dataset(
         coords = layered(coords, layers)
     dims = ("query", "rank", "token")
     variables: dict[str, Any] = {
-        "influence": (
-            ("query", "rank", *names),
-            value,
-            influence_attrs("share of the pair's influence at each place"),
-        ),
+        "influence": (("query", "rank", *names), value, described),
         "is_text": (dims, is_text, variable_attrs("is text", "1", "True where a token is text, not padding")),
         "token_text": (
             dims,

@@ -17,13 +17,16 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from torch import nn
 
+from inflab.cards import LayerTable
 from inflab.errors import LayerError
-from inflab.problem import Problem
+
+if TYPE_CHECKING:
+    from inflab.problem import Problem
 
 __all__ = ["Layer", "LayerPattern", "layers", "select_layers"]
 
@@ -73,7 +76,7 @@ class Layer:
         return re.sub(r"^.*?(?:^|\.)\d+\.", "", self.name)
 
 
-def layers(model: nn.Module | Problem, pattern: LayerPattern = "*") -> pd.DataFrame:
+def layers(model: nn.Module | Problem, pattern: LayerPattern = "*") -> LayerTable:
     """Which layers a pattern covers, and which not and why.
 
     Args:
@@ -81,13 +84,14 @@ def layers(model: nn.Module | Problem, pattern: LayerPattern = "*") -> pd.DataFr
         pattern: "auto", a glob, a list of names or globs, or a predicate `(name, module) -> bool`.
 
     Returns:
-        A table with one row per module that owns parameters: `kind`, `shape` (gradient x activation, with the bias
-        column), `parameters`, `covered`, `why_not`; `attrs` hold `parameters`, `covered` and `share` of the model.
+        A `pandas.DataFrame` with one row per module that owns parameters, drawn with bars in notebooks: `kind`, `shape`
+        (gradient x activation, with the bias column), `parameters`, `covered`, `why_not`; `attrs` hold `parameters`,
+        `covered` and `share` of the model.
 
     Raises:
         LayerError: when the pattern matches no supported layer; near names are listed.
     """
-    model = model.model if isinstance(model, Problem) else model
+    model = model if isinstance(model, nn.Module) else model.model
     found, why_not = _supported(model)
     chosen = {layer.name for layer in select_layers(model, pattern)}
     by_name = {layer.name: layer for layer in found}
@@ -106,7 +110,7 @@ def layers(model: nn.Module | Problem, pattern: LayerPattern = "*") -> pd.DataFr
             "covered": name in chosen,
             "why_not": reason,
         })
-    table = pd.DataFrame(rows).set_index("layer")
+    table = LayerTable(pd.DataFrame(rows).set_index("layer"))
     total = sum(p.numel() for p in model.parameters())
     covered = sum(by_name[name].parameters for name in chosen)
     table.attrs = {"parameters": total, "covered": covered, "share": covered / total}

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 from torch import nn
 
+from inflab.cards import PlanTable, words
 from inflab.errors import SettingError, check_count
 from inflab.kronecker import rotates_tokens
 from inflab.layer import Layer
@@ -81,7 +82,7 @@ def rotation(work: Workload, layer: Layer, tokens: float) -> tuple[float, str]:
     return total, ", ".join(how)
 
 
-def plan_fit(work: Workload, *, blocks: int = 1, shared: dict[str, str] | None = None) -> pd.DataFrame:
+def plan_fit(work: Workload, *, blocks: int = 1, shared: dict[str, str] | None = None) -> PlanTable:
     """The plan of an EK-FAC fit.
 
     Args:
@@ -106,7 +107,7 @@ def plan_fit(work: Workload, *, blocks: int = 1, shared: dict[str, str] | None =
             (2 - share) * work.examples * one,
             share * needed,
             share > 0,
-            f"tokens take {needed:.3g} bytes, {kept:.3g} are left for them",
+            f"tokens take {words.size(needed)}, {words.size(kept)} are left for them",
         ),
     ]
     for layer in work.layers:
@@ -139,7 +140,7 @@ def _fit_rows(work: Workload, layer: Layer, blocks: int, leader: str) -> Iterato
     )
 
 
-def plan_score(work: Workload, *, queries: int, query_tokens: float, rank: int | None = None) -> pd.DataFrame:
+def plan_score(work: Workload, *, queries: int, query_tokens: float, rank: int | None = None) -> PlanTable:
     """The plan of scoring a query batch against the training data.
 
     Args:
@@ -208,13 +209,14 @@ def _score_rows(
         yield Row("products", layer.name, how, batches * cost, 0, is_taken, f"rank {rank}")
 
 
-def table(work: Workload, rows: Sequence[Row], **settled: float) -> pd.DataFrame:
+def table(work: Workload, rows: Sequence[Row], **settled: float) -> PlanTable:
     """The rows as a labelled table.
 
     Returns:
         Columns `step`, `layer`, `route`, `flops`, `bytes` (held while the step runs), `share` (of the operations of the
         routes taken), `seconds` (at the measured or given rate), `taken`, `why`. `attrs`: `flops`, `seconds`,
-        `bytes` (the largest that is held at once, factors included), `parameters`, `passes`, `batch_size` and more.
+        `bytes` (the largest that is held at once, factors included), `memory` (the budget), `parameters`, `passes`,
+        `batch_size` and more.
     """
     frame = pd.DataFrame([vars(row) for row in rows]).rename(columns={"is_taken": "taken"})
     taken = frame[frame["taken"]]
@@ -229,11 +231,13 @@ def table(work: Workload, rows: Sequence[Row], **settled: float) -> pd.DataFrame
         "flops": total,
         "seconds": total / work.rate if work.rate else math.nan,
         "bytes": factors + working + held,
+        "memory": work.memory,
         "factor_bytes": factors,
         "parameters": sum(p.numel() for p in work.model.parameters()),
         "covered": sum(layer.parameters for layer in work.layers),
         "examples": work.examples,
         "tokens": work.tokens,
     }
-    frame.attrs.update({**totals, **settled})
-    return frame[["step", "layer", "route", "flops", "bytes", "share", "seconds", "taken", "why"]]
+    found = PlanTable(frame[["step", "layer", "route", "flops", "bytes", "share", "seconds", "taken", "why"]])
+    found.attrs.update({**totals, **settled})
+    return found

@@ -17,7 +17,17 @@ from torch import Tensor, nn
 
 from inflab import corpus as corpora
 from inflab.adapters import from_dataset
-from inflab.errors import CorpusError, ModelError, NumericsError, SettingError, check_count, is_finite_number
+from inflab.cards import Card, as_html, as_text, problem_card
+from inflab.errors import (
+    CorpusError,
+    LayerError,
+    ModelError,
+    NumericsError,
+    SettingError,
+    check_count,
+    is_finite_number,
+)
+from inflab.layer import select_layers
 from inflab.tasks import Task
 
 __all__ = ["Checkpoint", "Problem"]
@@ -191,10 +201,20 @@ class Problem:
 
     def __repr__(self) -> str:
         n = len(self.checkpoints)
-        return (
+        first = (
             f"Problem(model={type(self.model).__name__}, task={self.task!r}, "
             f"corpus={self.corpus.sizes['train']} training examples" + (f", {n} checkpoints)" if n else ")")
         )
+        return as_text(lambda: self._card().text(first), first)
+
+    def _repr_html_(self) -> str:
+        return as_html(lambda: self._card().html(), self.__repr__)
+
+    def _card(self) -> Card:
+        try:
+            return problem_card(self, select_layers(self.model))
+        except LayerError as error:
+            return problem_card(self, [], str(error))
 
 
 def _check_checkpoint(model: nn.Module, checkpoint: Checkpoint, where: str) -> None:

@@ -24,7 +24,8 @@ DIMS = (
     "query", "train", "layer", "token", "query_token", "rank", "vocabulary",
     "activation", "activation_eigen", "gradient", "gradient_eigen", "checkpoint",
     "index_byte", "index_group", "index_coordinate", "index_sample", "subset", "seed", "group", "set", "fit",
-    "estimator", "other", "bound", "share", "inspected",
+    "estimator", "other", "bound", "share", "inspected", "pair", "rating", "other_rating",
+    "fraction", "goal", "law",
 )  # fmt: skip
 
 SIGN = "positive: training on the sequence makes the query's completion more likely"
@@ -50,6 +51,11 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "mislabel_curve": {"/": {"found": ("inspected",)}},
     "trust": {"/": {"influence": ("fit", "query", "rank"), "sentence": ("query",)}},
     "removal": {"/": {"effect": ("query", "group")}},
+    "tail": {"/": {"alpha": ("query",), "held": ("query", "fraction")}},
+    "ratings": {"/": {"rating": ("pair",)}},
+    "rank_agreement": {"/": {"spearman": ("query",), "overlap": ("query", "group", "rank")}},
+    "kappa": {"/": {"kappa": (), "count": ("rating", "other_rating")}},
+    "relevance": {"/": {"mean_rating": ("estimator",), "precision": ("estimator", "rank")}},
     "reweighted": {"/": {"measurement": ("set", "query")}},
     "factors": {"/factors": {}},
     "index": {"/": {"index_code": ("train", "index_byte"), "index_scale": ("train", "index_group")}},
@@ -61,6 +67,8 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "/bottom_tokens": {"influence": ("query", "rank", "layer", "token")},
     },
 }
+#: Children that need not be there: a similarity has no place in the text.
+_OPTIONAL = {"explanation": ("/top_tokens", "/bottom_tokens")}
 _ROOT_ATTRS = ("schema_version", "created_at", "inflab_version", "kind")
 _RESULT_ATTRS = ("method", "settings", "model_fingerprint", "corpus_fingerprint", "n_train", "seed")
 _RETRAINED = ("recipe", "corpus_fingerprint", "queries_fingerprint", "n_train", "seed")
@@ -74,6 +82,10 @@ _MODEL_FREE: dict[str, tuple[str, ...]] = {
     "removal_curve": _RETRAINED,
     "mislabel_curve": (),
     "reweighted": _RETRAINED,
+    "ratings": ("scale",),
+    "rank_agreement": (),
+    "kappa": (),
+    "relevance": (),
 }
 _LAYER_ATTRS = ("kind", "modules", "inputs", "outputs", "has_bias", "parameters", "tokens", "examples", "damping")
 _VARIABLE_ATTRS = ("long_name", "units", "description")
@@ -145,7 +157,8 @@ def _root_violations(root: xr.DataTree) -> Iterator[str]:
         return
     for path, variables in _REQUIRED[kind].items():
         if path != "/" and path.strip("/") not in root.children:
-            yield f"{path}: is missing from a tree of kind {kind!r}"
+            if path not in _OPTIONAL.get(kind, ()):
+                yield f"{path}: is missing from a tree of kind {kind!r}"
             continue
         node = root if path == "/" else root[path]
         assert isinstance(node, xr.DataTree)

@@ -90,6 +90,11 @@ BAD: dict[str, tuple[Any, type[InflabError], str]] = {
     "an index": (lambda: ensemble([tiny.fitted()]).index("x", size=0.1), SettingError, "ask a member"),
     "index of cosines": (lambda: cosine().index("x", size=0.1), SettingError, "no lengths"),
     "a second look": (lambda: cosine().score(tiny.queries(), rank=1, rescore=1), SettingError, "rescore="),
+    "slopes of cosines": (
+        lambda: cosine().attribute(tiny.queries(), top(tiny.scored(), 1), view="input"),
+        SettingError,
+        "length of the",
+    ),
     "by block": (lambda: cosine().score(tiny.queries(), by="block", progress=False), SettingError, "block"),
 }
 

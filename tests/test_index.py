@@ -169,7 +169,7 @@ def test_codes_that_do_not_fit_the_memory_are_read_in_pieces(tmp_path: Path) -> 
     expected = asked(indexed(tmp_path))["influence"]
     index = tiny.fitted().open_index(tmp_path / "index", memory="2KB")
     tiny.agree(asked(index)["influence"], expected, 1e-5)
-    assert index._held is None
+    assert index._codes.held is None
 
 
 def test_asking_makes_no_pass_over_the_training_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +193,78 @@ def test_a_finished_index_is_opened_and_not_made_again(tmp_path: Path, monkeypat
     again = indexed(tmp_path)
     assert again.attrs["shards_computed"] == 0
     assert again.groups[0].place.tolist() == first.groups[0].place.tolist()
+
+
+# --- another damping ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("damping", "kind"), [(0.01, None), (3.0, None), (1e-4, "absolute"), (0.2, "absolute")])
+def test_under_another_damping_scores_are_those_of_the_fit_under_it(damping: float, kind: Any, tmp_path: Path) -> None:
+    index = indexed(tmp_path).with_damping(damping, kind)
+    fitted = tiny.fitted().with_damping(damping, kind)
+    for by in ("layer", ()):
+        exact = fitted.score(tiny.queries(), by=by, progress=False)
+        found = asked(index, by=by)
+        tiny.agree(found["influence"], exact["influence"], 1e-2)
+        assert found.drop_attrs().coords.to_dataset().identical(exact.drop_attrs().coords.to_dataset())
+        assert found.attrs["settings"] == exact.attrs["settings"]
+    assert np.abs(asked(index)["influence"] - tiny.scored()["influence"]).max() > 0.05 * abs(found["influence"]).max()
+
+
+def test_the_same_damping_is_the_same_to_the_bit(tmp_path: Path) -> None:
+    index = indexed(tmp_path)
+    expected = asked(index)
+    for same in (index.with_damping(0.1), index.with_damping(7).with_damping(0.1, "relative")):
+        found = asked(same)
+        assert found.drop_attrs().identical(expected.drop_attrs())
+        assert found["influence"].attrs == expected["influence"].attrs
+        assert same.attrs == index.attrs and repr(same) == repr(index)
+
+
+def test_another_damping_says_what_was_measured_and_where(tmp_path: Path) -> None:
+    index = indexed(tmp_path, size=0.06)
+    smaller, larger = index.with_damping(0.001), index.with_damping(10)
+    for other, damping in ((smaller, 0.001), (larger, 10)):
+        assert (other.attrs["damping"], other.attrs["made_with_damping"]) == (damping, 0.1)
+        assert (other.attrs["damping_kind"], other.attrs["made_with_damping_kind"]) == ("relative", "relative")
+        assert np.isnan([other.attrs["fidelity"], other.attrs["top_overlap"]]).all()
+        assert other.attrs["size"] == index.attrs["size"]
+        assert "not measured at damping" in repr(other)
+        scores = asked(other)
+        assert "chosen at damping 0.1 (relative), and fidelity was measured there alone" in str(
+            scores["influence"].attrs
+        )
+        inflab.save(scores, tmp_path / f"scores {damping}")
+        assert np.isnan(inflab.load(tmp_path / f"scores {damping}").attrs["fidelity"])
+    energies = [one.attrs["kept_energy"] for one in (smaller, index, larger)]
+    errors = [one.attrs["expected_error"] for one in (smaller, index, larger)]
+    assert energies == sorted(energies) and errors == sorted(errors, reverse=True)
+    assert index.attrs["made_with_damping"] == 0.1 and index.attrs["fidelity"] > 0
+
+
+def test_energies_under_another_damping_are_those_of_an_index_made_there(tmp_path: Path) -> None:
+    """With every coordinate in 8 bits, what is kept does not depend on where it was chosen."""
+    other = indexed(tmp_path / "a").with_damping(2)
+    made = indexed(tmp_path / "b", tiny.fitted().with_damping(2))
+    for name in ("kept_energy", "expected_error"):
+        assert other.attrs[name] == pytest.approx(made.attrs[name], rel=0.05)
+
+
+def test_codes_are_read_once_for_all_dampings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = indexed(tmp_path)
+    asked(index.with_damping(1))
+    monkeypatch.setattr("inflab.run.indexing.Codes._read", None)
+    asked(index)
+    asked(index.with_damping(2))
+    assert index._codes.held is not None
+
+
+def test_a_damping_outside_its_domain_is_refused(tmp_path: Path) -> None:
+    index = indexed(tmp_path)
+    with pytest.raises(SettingError, match="damping=-1 must be a finite number, zero or more"):
+        index.with_damping(-1)
+    with pytest.raises(SettingError, match="damping_kind='mean'"):
+        index.with_damping(1, "mean")  # type: ignore[arg-type]
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------

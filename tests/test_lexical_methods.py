@@ -10,7 +10,7 @@ import pytest
 import torch
 import xarray as xr
 
-from inflab import BM25, Embedding, Problem, Regression, adapters, filter_candidates, load, top, validate
+from inflab import BM25, Embedding, Problem, Regression, adapters, filter_candidates, load, save, top, validate
 from inflab.errors import CorpusError, InflabError, ModelError, NumericsError, SettingError, StoreError
 from tests import tiny
 
@@ -144,6 +144,20 @@ class Headless(torch.nn.Module):
         return value @ self.weight
 
 
+@pytest.mark.parametrize("method", [BM25(), Embedding()], ids=repr)
+def test_an_explanation_has_lists_and_no_tokens(method: Any, tmp_path: Path) -> None:
+    tree = fit(method).explain(tiny.queries(), 2, progress=False)
+    save(tree, tmp_path / "explanation")
+    back = load(tmp_path / "explanation")
+    validate(back)
+    assert list(back.children) == ["scores", "top", "bottom"]
+    scores = asked(method)
+    for sign, name in (("positive", "top"), ("negative", "bottom")):
+        assert back[name].to_dataset().drop_attrs().equals(top(scores, 2, sign=sign).drop_attrs())
+        assert back[name]["influence"].attrs["units"] == "1"
+        assert "effect" not in back[name]
+
+
 class Flat(torch.nn.Module):
     """Runs its head on all positions of all examples as one batch."""
 
@@ -180,7 +194,8 @@ BAD: dict[str, tuple[Any, type[InflabError], str]] = {
     "store": (lambda: asked(BM25(), store="x"), SettingError, "store='x'"),
     "self-influence": (lambda: fit(BM25()).self_influence(), SettingError, "no gradients"),
     "attribution": (lambda: fit(BM25()).attribute(tiny.queries(), top(tiny.scored(), 1)), SettingError, "no gradients"),
-    "explanation": (lambda: fit(Embedding()).explain(tiny.queries()), SettingError, "no gradients"),
+    "explanation by layer": (lambda: fit(BM25()).explain(tiny.queries(), 2, by="layer"), SettingError, "by='layer'"),
+    "explanation of nothing": (lambda: fit(Embedding()).explain(tiny.queries(), 0), SettingError, "k=0"),
     "damping": (lambda: fit(BM25()).with_damping(1), SettingError, "no gradients"),
     "index": (lambda: fit(BM25()).index("x", size=0.1), SettingError, "no gradients"),
     "plan": (lambda: fit(BM25()).plan(tiny.queries()), SettingError, "no gradients"),

@@ -34,6 +34,8 @@ class CosineInfluence(Influence):
     there, and the cosines are made of them when both are done. An index holds no lengths and is refused.
     """
 
+    offers = Influence.offers - {"input", "index"}
+
     def score(self, queries: xr.Dataset, *, store: str | Path | None = None, **settings: Any) -> xr.Dataset:
         """Cosine of every training sequence's gradient with that of every query: two passes over the training data.
 
@@ -83,7 +85,15 @@ class CosineInfluence(Influence):
 
         Returns:
             `influence (query, rank, layer, token[, query_token])`, "1"; without `layer` for `view="output"`.
+
+        Raises:
+            SettingError: when `view` is "input".
         """
+        if settings.get("view") == "input":
+            raise SettingError(
+                "view='input' changes the length of the sequence's gradient too, by which a cosine is divided; use "
+                "Identity, or another view"
+            )
         found = self._dot.attribute(queries, top, **settings)
         train = _rows(self._train(settings.get("train")), found["train"].to_numpy())
         over_qr = _inverse(self._squares(train, "loss", settings)).sel(train=found["train"])

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from inflab.corpus import batch, corpus_dim
 from inflab.device import model_device, to_tensor
@@ -19,6 +18,7 @@ from inflab.errors import CorpusError, ModelError, NumericsError, SettingError, 
 from inflab.memory import parse_memory
 from inflab.methods.similarity import Similarity
 from inflab.problem import Problem
+from inflab.progress import progress_bar
 from inflab.schema import variable_attrs
 
 __all__ = ["Embedding"]
@@ -134,7 +134,7 @@ def _hidden(problem: Problem, corpus: xr.Dataset, memory: int, batch_size: int |
         if isinstance(module, nn.Linear)
     ]
     rows: list[np.ndarray] = []
-    bar = tqdm(total=n, desc="embeddings", unit="example", disable=not progress, leave=False)
+    bar = progress_bar(n, "embeddings", "example", shown=progress)
     try:
         with bar, torch.no_grad():
             for start in range(0, n, size):

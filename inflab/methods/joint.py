@@ -30,6 +30,8 @@ class JointInfluence(Influence):
     curvature and are refused.
     """
 
+    offers = Influence.offers - {"pairs", "index"}
+
     def _prepare(
         self, memory: int | str | None, batch_size: int | None, progress: bool
     ) -> tuple[Pass, Mapping[str, Curvature]]:

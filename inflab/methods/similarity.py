@@ -27,7 +27,12 @@ _SIGN = "positive: the sequence resembles the query; whether training on it help
 
 
 class SimilarityInfluence(Influence):
-    """Similarities in the place of influence; see `inflab.Influence`. Without gradients, only `score` can be asked."""
+    """Similarities in the place of influence; see `inflab.Influence`.
+
+    Without gradients, only `score` can be asked, and `explain`, whose lists have no tokens.
+    """
+
+    offers = frozenset()
 
     def score(
         self,
@@ -107,14 +112,6 @@ class SimilarityInfluence(Influence):
             SettingError: always.
         """
         self._refuse("attribute")
-
-    def explain(self, *args: Any, **settings: Any) -> NoReturn:
-        """Refused, since it shows attributions.
-
-        Raises:
-            SettingError: always.
-        """
-        self._refuse("explain")
 
     def plan(self, *args: Any, **settings: Any) -> NoReturn:
         """Refused: there is nothing to plan.

@@ -6,9 +6,10 @@ in a blue and an orange that colour-blind readers can tell apart (Okabe and Ito 
 draws with vl-convert.
 """
 
-from inflab.plot.influence import UNITS, layer_profile, tail, tokens, top_bar
+from inflab.plot.influence import UNITS, layer_profile, tokens, top_bar
 from inflab.plot.measures import agreement, mislabels, pbrf, removal
 from inflab.plot.style import DARK_INKS, NEGATIVE, POSITIVE, Chart, to_svg
+from inflab.plot.tails import spectrum, tail
 from inflab.plot.trust import trust
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "mislabels",
     "pbrf",
     "removal",
+    "spectrum",
     "tail",
     "to_svg",
     "tokens",

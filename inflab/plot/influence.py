@@ -11,7 +11,7 @@ from inflab.effects import effect, predicts
 from inflab.errors import SchemaError, SettingError
 from inflab.plot.style import NEGATIVE, NEUTRAL, POSITIVE, Chart, dress
 
-__all__ = ["UNITS", "layer_profile", "tail", "tokens", "top_bar"]
+__all__ = ["UNITS", "layer_profile", "tokens", "top_bar", "values"]
 
 UNITS = "nat per added copy"
 _MORE, _LESS = "more likely", "less likely"
@@ -32,7 +32,7 @@ def layer_profile(arrays: xr.Dataset, *, width: int = 260) -> Chart:
     Raises:
         SchemaError: when `influence`, `layer` or `n_train` is missing.
     """
-    value, units = _effect(arrays, "layer")
+    value, units = values(arrays, "layer")
     pairs = [str(dim) for dim in value.dims if dim not in ("layer", "token")]
     value = value.sum("token", min_count=1) if "token" in value.dims else value
     n_pairs = int(value.notnull().any("layer").sum())
@@ -80,7 +80,7 @@ def top_bar(top: xr.Dataset, *, width: int = 320) -> Chart:
     if "share" not in top:
         raise SchemaError(["/: variable 'share' is missing; make the list with inflab.top"])
     one = _one(top, "query", "top.isel(query=[0])")
-    value, units = _effect(one, "rank")
+    value, units = values(one, "rank")
     text = one["text"].to_numpy() if "text" in one.coords else np.full(value.sizes["rank"], "")
     ids = one["train"].to_numpy()
     frame = pd.DataFrame({
@@ -125,7 +125,7 @@ def tokens(arrays: xr.Dataset) -> Chart:
     if "token_text" not in arrays:
         raise SchemaError(["/: variable 'token_text' is missing; make the array with Influence.attribute"])
     pair = _one(_one(arrays, "query", "tokens.isel(query=[0])"), "rank", "tokens.isel(rank=[0])")
-    value, units = _effect(pair, "token")
+    value, units = values(pair, "token")
     if "layer" not in value.dims:
         value = value.expand_dims(layer=["all layers"])
     value = value.transpose("layer", "token")
@@ -154,50 +154,7 @@ def tokens(arrays: xr.Dataset) -> Chart:
     return dress(cells, "Effect by token", f"{len(texts)} tokens, effect in {units}.")
 
 
-def tail(scores: xr.Dataset, *, width: int = 320) -> Chart:
-    """How heavy the tail is: positive effects against their rank, both logarithmic (GB23 section 5.2.1).
-
-    Args:
-        scores: `influence (query, train)` with `n_train` in attrs.
-        width: of the plotting area in pixels.
-
-    Returns:
-        One line a query; a power law is a straight line.
-
-    Raises:
-        SchemaError: when `influence`, its dims or `n_train` is missing.
-        SettingError: when there are more than 20 queries, too many to tell apart.
-    """
-    value, units = _effect(scores, "query", "train")
-    value = value.sum("layer") if "layer" in value.dims else value
-    if value.sizes["query"] > 20:
-        raise SettingError(
-            f"scores has {value.sizes['query']} queries, at most 20 can be told apart; scores.isel(query=slice(20))"
-        )
-    parts = []
-    for query in value["query"].to_numpy():
-        row = value.sel(query=query).to_numpy()
-        row = np.sort(row[row > 0])[::-1]
-        # Log-spaced ranks: a line looks the same with 200 points as with a million.
-        ranks = np.unique(np.geomspace(1, len(row), 200).round().astype(int)) if len(row) else np.array([], int)
-        parts.append(pd.DataFrame({"query": str(query), "rank": ranks, "effect": row[ranks - 1]}))
-    frame = pd.concat(parts, ignore_index=True)
-    lines = (
-        alt
-        .Chart(frame)
-        .mark_line()
-        .encode(
-            x=alt.X("rank:Q", scale=alt.Scale(type="log"), title="rank among positive training sequences"),
-            y=alt.Y("effect:Q", scale=alt.Scale(type="log"), title=units, axis=alt.Axis(tickCount=5)),
-            color=alt.Color("query:N", title="query", scale=alt.Scale(scheme="viridis")),
-            tooltip=["query:N", "rank:Q", alt.Tooltip("effect:Q", format="+.3g")],
-        )
-        .properties(width=width, height=220)
-    )
-    return dress(lines, "Tail of positive effects", f"{value.sizes['query']} queries, logarithmic axes.")
-
-
-def _effect(arrays: xr.Dataset, *dims: str) -> tuple[xr.DataArray, str]:
+def values(arrays: xr.Dataset, *dims: str) -> tuple[xr.DataArray, str]:
     """What is drawn and its units: the effect, or a similarity, which is none; `dims` must be there."""
     if not isinstance(arrays, xr.Dataset):
         raise SchemaError([f"/: expected an xarray Dataset, got {type(arrays).__name__}"])

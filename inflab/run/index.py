@@ -23,7 +23,7 @@ from inflab.run.ledger import Arrays
 from inflab.run.local import Pass
 from inflab.sketch import BITS, Queries, allocate, encode, expected_error, row_bytes
 
-__all__ = ["Group", "IndexSpec", "Sample", "choose", "coordinates", "index_rows"]
+__all__ = ["Group", "IndexSpec", "Sample", "choose", "coordinates", "index_rows", "kept"]
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,26 @@ def choose(curvatures: Mapping[str, Curvature], layers: Sequence[Layer], size: f
             if len(place):
                 groups.append(Group(layer.name, bits, place, start))
                 start = groups[-1].bytes.stop
-    kept = float(energy_k[bits_k > 0].sum(dtype=np.float64) / energy_k.sum(dtype=np.float64))
-    return IndexSpec(tuple(groups), len(energy_k), kept, expected_error(energy_k, bits_k))
+    return IndexSpec(tuple(groups), len(energy_k), _share(energy_k, bits_k), expected_error(energy_k, bits_k))
+
+
+def kept(curvatures: Mapping[str, Curvature], layers: Sequence[Layer], groups: Sequence[Group]) -> tuple[float, float]:
+    """What coordinates that were chosen under another damping are worth under this one.
+
+    Args:
+        curvatures: of each layer.
+        layers: in order.
+        groups: the chosen coordinates.
+
+    Returns:
+        `kept_energy` and `expected_error`, as of `IndexSpec`.
+    """
+    energies = {layer.name: _energy(curvatures[layer.name], layer) for layer in layers}
+    bits = {name: np.zeros(len(energy), dtype=np.uint8) for name, energy in energies.items()}
+    for group in groups:
+        bits[group.layer][group.place] = group.bits
+    energy_k, bits_k = np.concatenate([*energies.values()]), np.concatenate([*bits.values()])
+    return _share(energy_k, bits_k), expected_error(energy_k, bits_k)
 
 
 def index_rows(
@@ -190,8 +208,12 @@ def coordinates(
     *,
     quantity: Quantity,
     positions: np.ndarray,
+    made: Mapping[str, float] | None = None,
 ) -> Any:
     """Gradients in the eigenbasis over `sqrt(Lambda + lambda)`: their dot products are influences.
+
+    Where the others were divided by `sqrt(Lambda + lambda_0)`, these are by `(Lambda + lambda) / sqrt(Lambda +
+    lambda_0)`: the dot products are those under lambda.
 
     Args:
         run: the pass.
@@ -200,6 +222,7 @@ def coordinates(
         groups: which coordinates; None keeps all.
         quantity: what is differentiated.
         positions: which rows of the corpus.
+        made: layer -> lambda_0; None where it is the same lambda.
 
     Returns:
         With groups, a tensor `(position, k)` on the CPU for each; without, layer -> `(position, k)` beside the layer.
@@ -221,7 +244,7 @@ def coordinates(
             if group.layer == layer:
                 put(number, rows, _chosen(value_bk, group).cpu())
 
-    _over(run, curvatures, corpus, quantity, keep, positions, what="queries" if groups else "sample")
+    _over(run, curvatures, corpus, quantity, keep, positions, what="queries" if groups else "sample", made=made)
     return held if groups is None else [held[number] for number in range(len(groups))]
 
 
@@ -233,9 +256,16 @@ def _over(
     keep: Callable[[str, np.ndarray, Tensor], None],
     positions: np.ndarray,
     what: str,
+    made: Mapping[str, float] | None = None,
 ) -> None:
     """A pass that hands on the whitened gradients of a layer, some examples at a time, `(b, o i)` in float32."""
-    weights = {name: (c.eigenvalues + c.damping).rsqrt() for name, c in curvatures.items() if c.eigenvalues is not None}
+    weights = {}
+    for name, curvature in curvatures.items():
+        if curvature.eigenvalues is not None:
+            weights[name] = (curvature.eigenvalues + curvature.damping).rsqrt()
+            before = curvature.damping if made is None else made[name]
+            if before != curvature.damping:
+                weights[name] = weights[name].square().mul_((curvature.eigenvalues + before).sqrt())
 
     def sink(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
         ready = curvatures[layer.name].rotated(tokens.activation, tokens.gradient, tokens.width, tokens.memo)
@@ -247,6 +277,11 @@ def _over(
 
 def _chosen(value_bk: Tensor, group: Group) -> Tensor:
     return value_bk.index_select(1, torch.from_numpy(group.place).to(value_bk.device))
+
+
+def _share(energy_k: np.ndarray, bits_k: np.ndarray) -> float:
+    """The energy of kept coordinates as a share of all."""
+    return float(energy_k[bits_k > 0].sum(dtype=np.float64) / energy_k.sum(dtype=np.float64))
 
 
 def _energy(curvature: Curvature, layer: Layer) -> np.ndarray:

@@ -1,18 +1,19 @@
-"""Writing an index: its size, the sequences that measure it, the pass that fills it."""
+"""Writing an index and reading its codes: its size, the sequences that measure it, the pass that fills it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
 from inflab import labels
 from inflab.corpus import fingerprint
-from inflab.errors import SettingError
+from inflab.errors import SettingError, is_finite_number
 from inflab.kronecker import Curvature
 from inflab.run.asking import identity
 from inflab.run.index import IndexSpec, Sample, choose, coordinates, index_rows
@@ -22,12 +23,67 @@ from inflab.run.work import working
 from inflab.schema import variable_attrs
 from inflab.sketch import fidelity
 
-__all__ = ["smallest", "write"]
+__all__ = ["Codes", "check_size", "smallest", "write"]
 
 _SAMPLE = 32  # training sequences that serve as queries, to measure the fidelity
 _SAMPLE_BYTES = 2**30  # their gradients are held at once
 _PROBE = 256  # sequences they are scored against to choose a size
+_PIECE = 2**28  # bytes of codes read from disk at a time, where they do not fit the memory budget
 _SIZES = 0.25 * 2.0 ** (-np.arange(29) / 4)[::-1]  # that `fidelity` chooses from: 0.002 to 0.25, a step 19%
+
+
+class Codes:
+    """Codes and scales of the sequences, read once where they fit the memory.
+
+    Args:
+        arrays: of the store: `index_code (train, index_byte)`, `index_scale (train, index_group)`.
+    """
+
+    def __init__(self, arrays: xr.Dataset) -> None:
+        self._arrays = arrays
+        self.held: tuple[Tensor, Tensor] | None = None
+
+    def pieces(self, budget: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Some sequences at a time: all, from memory, when they fit half of the budget.
+
+        Yields:
+            Which sequences, `(n, byte)` uint8, `(n, group)` float64.
+        """
+        n, width = (self._arrays.sizes[dim] for dim in ("train", "index_byte"))
+        if self.held is None and n * width <= budget // 2:
+            self.held = self._read(slice(0, n))
+        if self.held is not None:
+            yield slice(0, n), *self.held
+            return
+        rows = max(1, min(budget // 4, _PIECE) // width)
+        for start in range(0, n, rows):
+            mine = slice(start, min(start + rows, n))
+            yield mine, *self._read(mine)
+
+    def _read(self, rows: slice) -> tuple[Tensor, Tensor]:
+        part = self._arrays[["index_code", "index_scale"]].isel(train=rows)
+        return torch.from_numpy(part["index_code"].to_numpy()), torch.from_numpy(
+            part["index_scale"].to_numpy()
+        ).double()
+
+
+def check_size(size: float | None, fidelity: float | None) -> None:
+    """Refuse a size, or a fidelity in its place, outside its domain.
+
+    Raises:
+        SettingError: saying what may be given.
+    """
+    if (size is None) == (fidelity is None):
+        raise SettingError(
+            f"size={size!r}, fidelity={fidelity!r}: give exactly one: size=0.025 for 2.5% of the gradients' bytes, or "
+            "fidelity=0.98 for the smallest index that orders sequences so well"
+        )
+    name, value, most = ("size", size, 0.25) if size is not None else ("fidelity", fidelity, 1.0)
+    if not is_finite_number(value) or not 0 < float(value) <= most:  # type: ignore[arg-type]
+        raise SettingError(
+            f"{name}={value!r} must be above 0 and at most {most}"
+            + (", 8 bits for every coordinate" if name == "size" else ", a rank correlation")
+        )
 
 
 def write(

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import xarray as xr
-from tqdm.auto import tqdm
 
 from inflab.capture import Capture, Quantity
 from inflab.corpus import batch, corpus_dim
@@ -19,6 +18,7 @@ from inflab.layer import Layer
 from inflab.layout import Tokens
 from inflab.memory import batch_size, give_back, parse_memory
 from inflab.problem import Problem
+from inflab.progress import progress_bar
 
 __all__ = ["BatchSink", "Pass", "shared_inputs"]
 
@@ -89,7 +89,7 @@ class Pass:
         dim = corpus_dim(corpus)
         rows = np.arange(corpus.sizes[dim]) if positions is None else positions
         ids = corpus[dim].to_numpy()
-        bar = tqdm(total=len(rows), desc=what, unit="example", disable=not self.progress, leave=False)
+        bar = progress_bar(len(rows), what, "example", shown=self.progress)
         with bar, Capture(self.problem, self.layers, self.dtype, self.shared) as capture:
             most = len(rows)
             for whole in self._batches(corpus, rows):

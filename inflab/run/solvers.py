@@ -13,10 +13,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from inflab.errors import NumericsError
 from inflab.kronecker import Curvature
+from inflab.progress import progress_bar, stepped
 from inflab.run.gauss_newton import GaussNewton, by_layer
 
 __all__ = ["ConjugateGradient", "Iteration", "Solver", "System"]
@@ -176,7 +176,7 @@ class ConjugateGradient:
         x, r, size_q = found[left], value_qp[left], size_q[left]
         p = system.precondition(r)
         rho_q = (r * p).sum(1)
-        for _ in tqdm(range(self.steps), desc="CG", unit="step", disable=not system.progress, leave=False):
+        for _ in stepped(self.steps, "CG", shown=system.progress):
             if not len(left):
                 break
             a = system.times(p)
@@ -254,7 +254,7 @@ class Iteration:
         limit_q = _DIVERGED * (1 + alpha * self.steps / (1 - self.momentum)) * first_qp.norm(dim=1)
         total: Tensor | None = None
         n = self.steps * self.repeats
-        with tqdm(total=n, desc=self.name, unit="step", disable=not system.progress, leave=False) as bar:
+        with progress_bar(n, self.name, "step", shown=system.progress) as bar:
             for repeat in range(self.repeats):
                 x = first_qp * (alpha if self.start is None else self.start)
                 speed: Tensor | None = None

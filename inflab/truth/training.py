@@ -14,9 +14,9 @@ import numpy as np
 import torch
 import xarray as xr
 from torch import nn
-from tqdm.auto import tqdm
 
 from inflab.errors import NumericsError, check_count
+from inflab.progress import progress_bar
 from inflab.truth import stacked, updates
 from inflab.truth.material import Material, Trial, fresh, not_finite, own_surroundings
 
@@ -126,7 +126,7 @@ def all_measured(
 ) -> np.ndarray:
     """`measured` for any number of trials, `(trial, query)`."""
     found = np.empty((len(trials), material.n_query), material.dtype)
-    with tqdm(total=len(trials), desc="trainings", disable=not progress, leave=False) as bar:
+    with progress_bar(len(trials), "trainings", "training", shown=progress) as bar:
         for group in groups(material, trials, at_once):
             found[group] = measured(material, [trials[number] for number in group])
             bar.update(len(group))

@@ -1,75 +1,46 @@
-"""What travels to the browser: one query's lists, one pair's tokens; plain lists, strings and numbers."""
+"""What travels to the browser: plain lists, strings and numbers, in the units that people read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from inflab.select import effect
-from inflab.widgets.source import SIGNS, Source
+from inflab.effects import effect, predicts
 
-__all__ = ["clean", "page", "plain", "profile", "signed", "summary", "token_view"]
+__all__ = ["SNIPPET", "UNITS", "clean", "measure", "plain", "sendable", "signed"]
 
 UNITS = "nat per added copy"
 SNIPPET = 320  # characters of a sequence in a list; the token view holds the whole of it
-_NO_METADATA = {"train", "rank", "text", "prompt", "completion", "query", "layer", "is_truncated"}
 
 
-def summary(source: Source) -> dict[str, Any]:
-    """What holds for all queries: how many, from which method, out of how many training sequences."""
-    return {
-        "n_query": len(source.ids),
-        "n_train": int(source.attrs["n_train"]),
-        "method": str(source.attrs.get("method", "")),
-        "units": UNITS,
-    }
-
-
-def page(source: Source, position: int) -> dict[str, Any]:
-    """One query with its two lists."""
-    lists = {sign: source.ranked(position, sign) for sign in SIGNS}
-    return {
-        "position": position,
-        "query": _query(lists["positive"], position, source.ids[position]),
-        **{sign: _items(ranked) for sign, ranked in lists.items()},
-    }
-
-
-def token_view(source: Source, position: int, selected: dict[str, Any]) -> tuple[dict[str, Any], xr.Dataset]:
-    """The tokens of one pair, summed over layers, and the labelled array they were read from.
+def measure(found: xr.Dataset) -> tuple[xr.DataArray, str]:
+    """What people read: the effect in nats a copy, or the value itself of a method that predicts no change.
 
     Args:
-        source: gives the arrays.
-        position: of the query.
-        selected: `query`, `train`, `rank`, `sign`.
+        found: holds `influence` or `effect`.
 
     Returns:
-        What the browser shows, and the array over `(layer, token)`.
+        The values, and their units.
     """
-    pair = source.tokens(position, selected["sign"], selected["rank"])
-    value = effect(pair)["effect"]
-    value = value.sum("layer") if "layer" in value.dims else value
-    keep = np.flatnonzero(pair["is_text"].to_numpy())
-    sent = {
-        **selected,
-        "text": [clean(str(text)) for text in pair["token_text"].to_numpy()[keep]],
-        "effect": [plain(number) for number in value.to_numpy()[keep]],
-    }
-    return sent, pair
+    if "influence" not in found or predicts(found):
+        return effect(found)["effect"], UNITS
+    value = found["influence"]
+    return value, str(value.attrs.get("units", "1"))
 
 
-def profile(pair: xr.Dataset, selected: dict[str, Any]) -> dict[str, Any]:
-    """The layer profile of one pair as SVG, with the inks to change on a dark page; {} when layers are not kept."""
-    if "layer" not in pair["influence"].dims:
-        return {}
-    from inflab import plot  # altair takes seconds to import; the lists need not wait for it
-
-    chart = plot.layer_profile(pair)
-    return {**selected, "svg": plot.to_svg(chart), "dark": plot.DARK_INKS, "alt": str(chart.to_dict()["description"])}
+def sendable(value: Any) -> Any:
+    """What JSON and the browser keep of a value: lists, dicts with text keys, and what `plain` makes of the rest."""
+    if isinstance(value, Mapping):
+        return {clean(str(key)): sendable(item) for key, item in value.items()}
+    if isinstance(value, (xr.DataArray, np.ndarray)):
+        return sendable(np.asarray(value).tolist())
+    if isinstance(value, (list, tuple)):
+        return [sendable(item) for item in value]
+    return None if value is None else plain(value)
 
 
 def plain(value: Any) -> Any:
@@ -97,40 +68,3 @@ def signed(number: float | None) -> str:
 
 
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def _query(ranked: xr.Dataset, position: int, query: Any) -> dict[str, Any]:
-    def text(name: str) -> str:
-        return clean(str(ranked[f"query_{name}"].item())) if f"query_{name}" in ranked.coords else ""
-
-    prompt, completion = text("prompt"), text("completion")
-    if not completion:  # the whole text was measured
-        prompt, completion = "", text("text")
-    hidden = {f"query_{name}" for name in _NO_METADATA}
-    names = [str(n) for n, c in ranked.coords.items() if not c.dims and str(n).startswith("query_") and n not in hidden]
-    meta = {clean(name.removeprefix("query_")): plain(ranked[name].to_numpy()[()]) for name in sorted(names)}
-    return {"id": plain(query), "prompt": prompt, "completion": completion, "meta": meta}
-
-
-def _items(ranked: xr.Dataset) -> list[dict[str, Any]]:
-    """The sequences of a list; the metadata are every coordinate that came with the training corpus."""
-    value, share = effect(ranked)["effect"].to_numpy(), ranked["share"].to_numpy()
-    columns = {
-        str(name): coord.to_numpy()
-        for name, coord in sorted(ranked.coords.items(), key=lambda pair: str(pair[0]))  # a store keeps no order
-        if coord.dims == ("rank",) and name not in _NO_METADATA
-    }
-    text: Iterable[Any] = ranked["text"].to_numpy() if "text" in ranked.coords else [""] * len(value)
-    return [
-        {
-            "rank": int(rank),
-            "train": plain(train),
-            "effect": plain(number),
-            "share": plain(part),
-            "text": clean(snippet if len(snippet := str(whole)) <= SNIPPET else snippet[:SNIPPET] + "…"),
-            "meta": {clean(name): plain(column[i]) for name, column in columns.items()},
-        }
-        for i, (rank, train, number, part, whole) in enumerate(
-            zip(ranked["rank"].to_numpy(), ranked["train"].to_numpy(), value, share, text, strict=True)
-        )
-    ]

@@ -11,33 +11,53 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import xarray as xr
 
-from inflab.errors import CorpusError, SettingError
-from inflab.schema import validate
-from inflab.select import top
+from inflab.errors import SettingError
 
-__all__ = ["SIGNS", "LiveSource", "SavedSource", "Sign", "Source", "open_source"]
+__all__ = ["SIGNS", "SavedSource", "Sign", "Source", "View", "existing"]
 
 Sign = Literal["positive", "negative"]
+View = Literal["update", "output", "input"]
 SIGNS: tuple[Sign, Sign] = ("positive", "negative")
 _CHILD = {"positive": "top", "negative": "bottom"}
 
 
 class Source(Protocol):
-    """Ranked lists and their tokens, one query at a time.
+    """Scores of all training sequences, and the tokens of chosen pairs.
 
     Attributes:
         ids: ids of the queries, in order.
         attrs: of the scores: method, n_train, ...
+        k: sequences of each sign whose tokens are read together, and are there in a saved explanation.
+        can: what else may be asked: "layers" (`by_layer`), "tokens" (of a pair), "output" and "input" (other views of
+            them), "pairs" (token by token), "live" (an `influence` that answers new questions).
+        influence: the fitted method; None when saved arrays are read.
+        queries: the query batch as it was given; None when saved arrays are read.
+        index: of the training corpus, to answer new questions from; None without one.
     """
 
     ids: list[Any]
     attrs: dict[str, Any]
+    k: int
+    can: frozenset[str]
+    influence: Any
+    queries: xr.Dataset | None
+    index: Any
+
+    @property
+    def scores(self) -> xr.Dataset:
+        """`influence (query, train)` with the coordinates of both corpora; may be lazy."""
 
     def ranked(self, position: int, sign: Sign) -> xr.Dataset:
-        """The list of one query, over `rank`: influence, effect, share and coordinates; only ranks that exist."""
+        """The first `k` of one query, over `rank`: influence, effect, share and coordinates; only ranks that exist."""
 
-    def tokens(self, position: int, sign: Sign, rank: int) -> xr.Dataset:
-        """Influence of one pair over `(layer, token)`, with `token_text` and `is_text`."""
+    def by_layer(self, position: int) -> xr.DataArray:
+        """Influence on one query over `(train, layer)`; the first look at a query may cost a pass."""
+
+    def tokens(self, position: int, train: Any, *, view: View = "update", pairs: bool = False) -> xr.Dataset:
+        """Influence of one pair over `([layer, ]token[, query_token])`, with `token_text`, `is_text`."""
+
+    def listed(self, position: int, sign: Sign) -> xr.Dataset:
+        """Influence of all pairs of `ranked`, over `(rank[, layer], token)`."""
 
 
 class SavedSource:
@@ -48,112 +68,82 @@ class SavedSource:
         k: longest list shown.
     """
 
+    influence: Any = None
+    queries: xr.Dataset | None = None
+    index: Any = None
+
     def __init__(self, tree: xr.DataTree, k: int) -> None:
         self._lists = {sign: tree[_CHILD[sign]].to_dataset() for sign in SIGNS}
-        self._tokens = {sign: tree[f"{_CHILD[sign]}_tokens"].to_dataset() for sign in SIGNS}
-        self._k = k
+        held = {sign: f"{_CHILD[sign]}_tokens" for sign in SIGNS}
+        self._tokens = {sign: tree[name].to_dataset() for sign, name in held.items() if name in tree.children}
+        self._scores = tree["scores"].to_dataset()
+        self.k = k
         # A store may keep many queries in one chunk: unpack it once for all ranks of a list, not for each look.
         self._tokens_of = lru_cache(maxsize=32)(self._read_tokens)
         self.ids: list[Any] = self._lists["positive"]["query"].to_numpy().tolist()
         self.attrs = {str(name): value for name, value in tree.attrs.items()}
+        has_layers = "layer" in self._scores["influence"].dims
+        self.can = frozenset([*(["layers"] if has_layers else []), *(["tokens"] if self._tokens else [])])
+
+    @property
+    def scores(self) -> xr.Dataset:
+        """`influence (query, train)` (see `Source`)."""
+        return _without_layers(self._scores)
 
     def ranked(self, position: int, sign: Sign) -> xr.Dataset:
         """The list of one query (see `Source`)."""
-        return _existing(self._lists[sign].isel(query=position, rank=slice(self._k)).load())
+        return existing(self._lists[sign].isel(query=position, rank=slice(self.k)).load())
 
-    def tokens(self, position: int, sign: Sign, rank: int) -> xr.Dataset:
-        """Influence of one pair over `(layer, token)`."""
-        return self._tokens_of(position, sign).sel(rank=rank)
+    def by_layer(self, position: int) -> xr.DataArray:
+        """Influence on one query over `(train, layer)`.
+
+        Returns:
+            The array.
+
+        Raises:
+            SettingError: when the explanation was saved with layers summed.
+        """
+        if "layers" not in self.can:
+            raise SettingError("this explanation was saved with layers summed; make it with explain(by='layer')")
+        return self._scores["influence"].isel(query=position).transpose("train", "layer").load()
+
+    def tokens(self, position: int, train: Any, *, view: View = "update", pairs: bool = False) -> xr.Dataset:
+        """Influence of one pair over `(layer, token)`.
+
+        Returns:
+            The dataset.
+
+        Raises:
+            SettingError: when the explanation does not hold it.
+        """
+        if not self._tokens:
+            raise SettingError(f"{self.attrs.get('method')} has no tokens: its scores are of whole sequences")
+        if view != "update" or pairs:
+            raise SettingError(f"a saved explanation holds the view 'update' alone, not view={view!r}, pairs={pairs}")
+        for sign in SIGNS:
+            held = self._tokens_of(position, sign)
+            place = np.flatnonzero(held["train"].to_numpy() == train)
+            if len(place):
+                return held.isel(rank=place[0])
+        raise SettingError(
+            f"train={train!r} is not among the first {self._lists['positive'].sizes['rank']} of either sign, whose "
+            "tokens the explanation holds; make it with a larger k"
+        )
+
+    def listed(self, position: int, sign: Sign) -> xr.Dataset:
+        """Influence of all pairs of `ranked` (see `Source`)."""
+        return self._tokens_of(position, sign).sel(rank=self.ranked(position, sign)["rank"].to_numpy())
 
     def _read_tokens(self, position: int, sign: Sign) -> xr.Dataset:
-        return self._tokens[sign].isel(query=position, rank=slice(self._k)).load()
+        return self._tokens[sign].isel(query=position).load()
 
 
-class LiveSource:
-    """Asks a fitted method: scores once, tokens of one query's list when they are first looked at.
-
-    Args:
-        influence: has `score(queries)` and `attribute(queries, top)`.
-        queries: a corpus over `query`.
-        k: longest list shown.
-    """
-
-    def __init__(self, influence: Any, queries: xr.Dataset, k: int) -> None:
-        self._influence, self._queries = influence, queries
-        scores = influence.score(queries)
-        k = min(k, scores.sizes["train"])
-        self._lists = {sign: top(scores, k, sign=sign) for sign in SIGNS}
-        self._tokens_of = lru_cache(maxsize=256)(self._ask_tokens)
-        self.ids: list[Any] = scores["query"].to_numpy().tolist()
-        self.attrs = {str(name): value for name, value in scores.attrs.items()}
-
-    def ranked(self, position: int, sign: Sign) -> xr.Dataset:
-        """The list of one query (see `Source`)."""
-        return _existing(self._lists[sign].isel(query=position))
-
-    def tokens(self, position: int, sign: Sign, rank: int) -> xr.Dataset:
-        """Influence of one pair over `(layer, token)`; the first look at a list costs one pass over it."""
-        return self._tokens_of(position, sign).sel(rank=rank)
-
-    def _ask_tokens(self, position: int, sign: Sign) -> xr.Dataset:
-        here = {"query": [position]}
-        chosen = self._lists[sign].isel(here).sel(rank=self.ranked(position, sign)["rank"].to_numpy())
-        # No progress bar: the pass is short, and its output would land in whichever cell ran last.
-        found: xr.Dataset = self._influence.attribute(self._queries.isel(here), chosen, progress=False)
-        return found.isel(query=0)
-
-
-def open_source(source: Any, queries: Any, k: Any) -> Source:
-    """Choose the reader that fits the arguments of a widget.
-
-    Args:
-        source: an Influence, or a saved explanation.
-        queries: the query batch of an Influence; None for an explanation.
-        k: longest list.
-
-    Returns:
-        What answers the widget.
-
-    Raises:
-        SettingError: when `source` is neither, `k` is no positive integer, or `queries` goes with an explanation.
-        CorpusError: when an Influence comes without a usable query batch.
-    """
-    if not isinstance(k, (int, np.integer)) or k < 1:
-        raise SettingError(f"k={k!r} must be an integer of at least 1")
-    if isinstance(source, xr.DataTree):
-        if queries is not None:
-            raise SettingError(
-                "queries is given with a saved explanation, which holds its own; leave it out, or pass an Influence"
-            )
-        if source.attrs.get("kind") != "explanation":
-            raise SettingError(
-                f"source is a tree of kind {source.attrs.get('kind')!r}; the Explorer opens an explanation, "
-                "made by influence.explain(queries)"
-            )
-        validate(source)
-        return _checked(SavedSource(source, int(k)))
-    if not (callable(getattr(source, "score", None)) and callable(getattr(source, "attribute", None))):
-        raise SettingError(
-            f"source is a {type(source).__name__}; give a fitted Influence with queries, or a saved explanation "
-            "opened with inflab.load(path)"
-        )
-    if not isinstance(queries, xr.Dataset) or "query" not in queries.dims:
-        given = f"dims {tuple(queries.dims)}" if isinstance(queries, xr.Dataset) else repr(type(queries).__name__)
-        raise CorpusError(
-            f"queries must be a corpus over 'query', got {given}; "
-            "make it with inflab.encode(prompts, completions=..., tokenizer=..., dim='query')"
-        )
-    if queries.sizes["query"] == 0:
-        raise CorpusError("queries is empty; give at least one query")
-    return _checked(LiveSource(source, queries, int(k)))
-
-
-def _checked(source: Source) -> Source:
-    if not source.ids:
-        raise CorpusError("source holds no query; explain at least one")
-    return source
-
-
-def _existing(ranked: xr.Dataset) -> xr.Dataset:
+def existing(ranked: xr.Dataset) -> xr.Dataset:
     """Only the ranks that exist: fewer sequences than ranks may have the sign."""
     return ranked.isel(rank=np.flatnonzero(np.isfinite(ranked["influence"].to_numpy())))
+
+
+def _without_layers(scores: xr.Dataset) -> xr.Dataset:
+    if "layer" not in scores["influence"].dims:
+        return scores
+    return scores.assign(influence=scores["influence"].sum("layer", keep_attrs=True)).drop_dims("layer")

@@ -10,6 +10,7 @@ import pytest
 
 from inflab import Explorer
 from inflab.widgets.assets import asset_path
+from inflab.widgets.base import Part
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -17,7 +18,37 @@ FLAGS = (
 ).split()
 STATE = ("position", "selected", "error", "_summary", "_page", "_tokens", "_profile", "_asked")
 
-# A model as anywidget gives it, whose other half is `answer`: it takes what was set and returns what changed.
+#: Traits of every widget that are of no concern here.
+SETTLED = {"layout", "tabbable", "tooltip", "comm", "keys", "log", "_esm", "_css", "_anywidget_id"}
+
+# A model as anywidget gives it. One for parts, then one for the Explorer, whose other half is `answer`: it takes what was set and returns what changed.
+PART = """
+async ([source, state]) => {
+  const listeners = {};
+  const unsaved = {};
+  const emit = (name, ...values) => [...(listeners[name] ?? [])].forEach((call) => call(...values));
+  // What the Python side says: traits that changed, then messages, in order.
+  const hear = window.hear = (said) => {
+    for (const [name, value] of Object.entries(said.state)) { state[name] = value; emit(`change:${name}`); }
+    for (const message of said.messages) emit("msg:custom", message, []);
+  };
+  const model = window.model = {
+    get: (name) => state[name],
+    set(name, value) { state[name] = value; unsaved[name] = value; emit(`change:${name}`); },
+    async save_changes() {
+      const sent = JSON.stringify({ state: unsaved });
+      for (const name of Object.keys(unsaved)) delete unsaved[name];
+      hear(JSON.parse(await window.tell(sent)));
+    },
+    async send(content) { hear(JSON.parse(await window.tell(JSON.stringify({ content })))); },
+    on(name, call) { (listeners[name] ??= []).push(call); },
+    off(name, call) { listeners[name] = (listeners[name] ?? []).filter((one) => one !== call); },
+  };
+  window.listeners = listeners;
+  const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  window.cleanUp = module.default.render({ model, el: document.getElementById("host") });
+}
+"""
 MODEL = """
 async ([source, state, lag]) => {
   const listeners = {};
@@ -114,3 +145,47 @@ def show(new_page: Callable[..., Any]) -> Callable[..., Any]:
         return page
 
     return show
+
+
+@pytest.fixture
+def show_part(new_page: Callable[..., Any]) -> Callable[..., Any]:
+    """Show a part on a bare page: traits and questions reach it, and it answers, as through a kernel.
+
+    A change made in Python arrives with the next message of the browser, or with `page.evaluate("hear", ...)`.
+    """
+
+    def show(part: Part, *, dark: bool = False) -> Any:
+        names = [name for name in part.keys if name not in SETTLED and not name.startswith(("_model", "_view", "_dom"))]
+
+        def state() -> dict[str, Any]:
+            return {name: part.trait_metadata(name, "to_json", _same)(getattr(part, name), part) for name in names}
+
+        known = json.loads(json.dumps(state()))
+        messages: list[Any] = []
+        part.send = lambda content, buffers=None: messages.append(content)  # type: ignore[method-assign]
+
+        def tell(sent: str) -> str:
+            said = json.loads(sent)
+            if "content" in said:
+                part._on_question(part, said["content"], [])
+            else:
+                known.update(said["state"])
+                part.set_state(said["state"])
+            now = json.loads(json.dumps(state()))
+            news = {name: value for name, value in now.items() if value != known[name]}
+            known.update(news)
+            answer = json.dumps({"state": news, "messages": messages})
+            messages.clear()
+            return answer
+
+        page = new_page()
+        page.set_content(PAGE.format(css=part._css, light=str(not dark).lower(), background="#111" if dark else "#fff"))
+        page.expose_function("tell", tell)
+        page.evaluate(PART, [part._esm, dict(known)])
+        return page
+
+    return show
+
+
+def _same(value: Any, widget: Any) -> Any:
+    return value

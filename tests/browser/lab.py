@@ -1,4 +1,4 @@
-"""A real JupyterLab with nothing of the user's in it: its own config, data and runtime folders, no news, no network."""
+"""A real JupyterLab or Notebook 7 with nothing of the user's in it: own config, data, runtime folders; no network."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+App = Literal["lab", "notebook"]
 
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
@@ -24,14 +26,16 @@ class Lab:
     Args:
         port: where it listens on 127.0.0.1.
         token: what it asks for.
+        app: whose page shows a notebook.
     """
 
-    def __init__(self, port: int, token: str) -> None:
+    def __init__(self, port: int, token: str, app: App = "lab") -> None:
         self.home, self.token = f"http://127.0.0.1:{port}", token
+        self.place = "lab/tree" if app == "lab" else "notebooks"
 
     def open(self, page: Any, notebook: str) -> None:
         """Open a notebook and wait for its kernel."""
-        page.goto(f"{self.home}/lab/tree/{notebook}?reset&token={self.token}")
+        page.goto(f"{self.home}/{self.place}/{notebook}?reset&token={self.token}")
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
         self.wait_idle(page)
 
@@ -77,8 +81,8 @@ class Lab:
 
 
 @contextmanager
-def running_lab(folder: Path, notebooks: Path) -> Iterator[Lab]:
-    """Start JupyterLab on `notebooks`, with everything it writes in `folder`; stop it at the end."""
+def running_lab(folder: Path, notebooks: Path, app: App = "lab") -> Iterator[Lab]:
+    """Start JupyterLab or Notebook 7 on `notebooks`, with all it writes in `folder`; stop it at the end."""
     settings = folder / "lab-settings"
     settings.mkdir(parents=True)
     (settings / "overrides.json").write_text(json.dumps(NO_NEWS), encoding="utf-8")
@@ -95,17 +99,18 @@ def running_lab(folder: Path, notebooks: Path) -> Iterator[Lab]:
         "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
         "JUPYTERLAB_SETTINGS_DIR": str(folder / "user-settings"),
     }
+    module, name = ("jupyterlab", "LabApp") if app == "lab" else ("notebook", "JupyterNotebookApp")
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+        sys.executable, "-m", module, "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
         f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}", "--ServerApp.port_retries=0",
-        "--LabApp.expose_app_in_browser=True", f"--LabApp.app_settings_dir={settings}",
+        f"--{name}.expose_app_in_browser=True", f"--{name}.app_settings_dir={settings}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=",
     ]  # fmt: skip
     with open(folder / "lab.log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         try:
             _wait_until_it_answers(server, port, folder / "lab.log")
-            yield Lab(port, token)
+            yield Lab(port, token, app)
         finally:
             server.terminate()
             try:

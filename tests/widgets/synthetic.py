@@ -76,12 +76,18 @@ class FakeInfluence:
         self.attributed: list[tuple[list[str], list[int]]] = []
         self.fails = ""
 
-    def score(self, queries: xr.Dataset) -> xr.Dataset:
+    def score(
+        self, queries: xr.Dataset, *, by: Any = (), train: xr.Dataset | None = None, progress: bool = True
+    ) -> xr.Dataset:
         """Influence with a heavy tail, of both signs; the sequence of the same place is first."""
+        if train is not None:
+            return self._edited(queries, train)
         self.scored += 1
         rng = np.random.default_rng(self.seed)
         n_train = self.train.sizes["train"]
-        value = rng.standard_t(2, (queries.sizes["query"], n_train)) * 2
+        # A query gets the same scores alone and in a batch: its row of the largest batch, by its id.
+        rows = [int(str(name)[1:]) if str(name)[1:].isdigit() else 0 for name in queries["query"].to_numpy()]
+        value = rng.standard_t(2, (max(rows) + 1, n_train)) * 2
         value[np.arange(len(value)), np.arange(len(value)) % n_train] = 60 + np.arange(len(value))
         coords = {str(name): c.variable for name, c in self.train.coords.items() if c.dims == ("train",)}
         coords |= {
@@ -89,10 +95,37 @@ class FakeInfluence:
             for name, c in queries.coords.items()
             if c.dims == ("query",)
         }
-        variables = {"influence": (("query", "train"), value.astype(np.float32), influence_attrs("influence"))}
+        value = value[rows]
+        dims: tuple[str, ...] = ("query", "train")
+        if by == "layer":
+            weight = np.random.default_rng(1).dirichlet(np.ones(2 * self.n_block), size=value.shape)
+            value, dims = value[..., None] * weight, (*dims, "layer")
+            coords |= self._layer_coords()
+        variables = {"influence": (dims, value.astype(np.float32), influence_attrs("influence"))}
         return xr.Dataset(variables, coords=coords, attrs=attrs("scores", n_train))
 
-    def attribute(self, queries: xr.Dataset, top: xr.Dataset, *, progress: bool = True) -> xr.Dataset:
+    def _edited(self, queries: xr.Dataset, train: xr.Dataset) -> xr.Dataset:
+        """Other sequences: a number from their text, so that an edit changes it."""
+        text = [str(t) for t in train["text"].to_numpy()]
+        value = np.array([[sum(map(ord, t)) % 97 - 40.0 for t in text]] * queries.sizes["query"], np.float32)
+        coords = {"query": queries["query"].variable, "train": train["train"].variable, "text": ("train", text)}
+        return xr.Dataset(
+            {"influence": (("query", "train"), value, influence_attrs("influence"))},
+            coords=coords, attrs=attrs("scores", self.train.sizes["train"]),
+        )  # fmt: skip
+
+    def _layer_coords(self) -> dict[str, Any]:
+        layer = [f"transformer.h.{b}.{role}" for b in range(self.n_block) for role in ROLES]
+        return {
+            "layer": np.array(layer, dtype=object),
+            "block": ("layer", np.repeat(np.arange(self.n_block), 2)),
+            "role": ("layer", np.array(ROLES * self.n_block, dtype=object)),
+            "kind": ("layer", np.array(["Conv1D"] * len(layer), dtype=object)),
+        }
+
+    def attribute(
+        self, queries: xr.Dataset, top: xr.Dataset, *, view: str = "update", pairs: bool = False, progress: bool = True
+    ) -> xr.Dataset:
         """Each pair's influence, dealt out at random over layers and tokens."""
         assert set(top["query"].to_numpy()) <= set(queries["query"].to_numpy())
         self.attributed.append((list(top["query"].to_numpy()), list(top["rank"].to_numpy())))
@@ -106,19 +139,22 @@ class FakeInfluence:
         weight = rng.normal(0.3, 1, shape) * is_text[:, :, None]
         weight /= weight.sum((2, 3), keepdims=True)
         value = weight * top["influence"].to_numpy()[:, :, None, None]
-        layer = [f"transformer.h.{b}.{role}" for b in range(self.n_block) for role in ROLES]
         coords: dict[str, Any] = {str(n): c.variable for n, c in top.coords.items() if c.dims}
-        coords |= {
-            "layer": np.array(layer, dtype=object),
-            "block": ("layer", np.repeat(np.arange(self.n_block), 2)),
-            "role": ("layer", np.array(ROLES * self.n_block, dtype=object)),
-            "kind": ("layer", np.array(["Conv1D"] * len(layer), dtype=object)),
-            "token": np.arange(shape[-1]),
-        }
+        coords |= {**self._layer_coords(), "token": np.arange(shape[-1])}
+        if view != "update":
+            value = value.sum(2)[:, :, ::-1]  # another view: no layers, other numbers
+        dims_of: tuple[str, ...] = ("query", "rank", *(("layer",) if view == "update" else ()), "token")
+        if pairs:
+            n_query_token = queries.sizes["token"]
+            deal = rng.dirichlet(np.ones(n_query_token), size=value.shape)
+            value, dims_of = value[..., None] * deal, (*dims_of, "query_token")
+            coords["query_token"] = np.arange(n_query_token)
+        if view != "update":
+            coords = {n: c for n, c in coords.items() if n not in self._layer_coords()}
         pieces = self.train["vocabulary_text"].to_numpy()[chosen["token_id"].to_numpy()].reshape(is_text.shape)
         dims = ("query", "rank", "token")
         variables = {
-            "influence": (("query", "rank", "layer", "token"), value.astype(np.float32), influence_attrs("share")),
+            "influence": (dims_of, value.astype(np.float32), influence_attrs("share")),
             "is_text": (dims, is_text, variable_attrs("is text", "1", "True where text")),
             "token_text": (dims, np.where(is_text, pieces, "").astype(object),
                            variable_attrs("token text", "1", "readable piece")),

@@ -11,7 +11,7 @@ import xarray as xr
 
 from inflab import plot
 from inflab.widgets import payload
-from inflab.widgets.source import open_source
+from inflab.widgets.opening import open_source
 from tests.widgets.synthetic import explanation
 
 

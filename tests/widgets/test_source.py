@@ -11,7 +11,8 @@ import xarray as xr
 
 import inflab
 from inflab.errors import CorpusError, SchemaError, SettingError
-from inflab.widgets.source import SIGNS, open_source
+from inflab.widgets.opening import open_source
+from inflab.widgets.source import SIGNS
 from tests.widgets.synthetic import FakeInfluence, corpus, explanation
 
 
@@ -24,23 +25,61 @@ def test_saved_and_live_agree() -> None:
         for sign in SIGNS:
             a, b = live.ranked(position, sign), saved.ranked(position, sign)
             xr.testing.assert_equal(a.drop_attrs(), b.drop_attrs())
-            for rank in a["rank"].to_numpy():
-                np.testing.assert_allclose(
-                    live.tokens(position, sign, rank)["influence"].sum(), a["influence"].sel(rank=rank), rtol=1e-4
-                )
+            for train, influence in zip(a["train"].to_numpy(), a["influence"].to_numpy(), strict=True):
+                for source in (live, saved):
+                    tokens = source.tokens(position, train)
+                    np.testing.assert_allclose(tokens["influence"].sum(), influence, rtol=1e-4)
 
 
 def test_live_scores_once_and_asks_for_tokens_when_they_are_looked_at() -> None:
     influence = FakeInfluence()
     source = open_source(influence, corpus(3, "query"), 4)
     assert (influence.scored, influence.attributed) == (1, [])
+    best, worst = (source.ranked(1, sign)["train"].to_numpy() for sign in SIGNS)
     for _ in range(2):
-        source.tokens(1, "positive", 2)
-        source.tokens(1, "positive", 4)
+        source.tokens(1, best[1])
+        source.tokens(1, best[3])
     assert influence.attributed == [(["q1"], [1, 2, 3, 4])]
-    source.tokens(1, "negative", 1)
+    source.tokens(1, worst[0])
     assert len(influence.attributed) == 2
     assert influence.scored == 1
+
+
+def test_beyond_the_lists_one_pair_is_asked_for() -> None:
+    influence = FakeInfluence()
+    source = open_source(influence, corpus(3, "query"), 4)
+    order = np.argsort(-source.scores["influence"].isel(query=1).to_numpy())
+    train = source.scores["train"].to_numpy()[order[7]]
+    tokens = source.tokens(1, train)
+    assert influence.attributed == [(["q1"], [1])]
+    expected = source.scores["influence"].isel(query=1).sel(train=train)
+    np.testing.assert_allclose(tokens["influence"].sum(), expected, rtol=1e-4)
+    # Other views and pairs are dearer: of one pair, whatever list it is in.
+    pairs = source.tokens(1, source.ranked(1, "positive")["train"].to_numpy()[0], pairs=True)
+    assert influence.attributed[1] == (["q1"], [1])
+    assert pairs["influence"].dims == ("layer", "token", "query_token")
+
+
+def test_layers_are_asked_for_one_query_at_a_time_and_sum_to_the_scores() -> None:
+    influence = FakeInfluence()
+    source = open_source(influence, corpus(3, "query"), 4)
+    for _ in range(2):
+        layers = source.by_layer(2)
+    assert influence.scored == 2
+    np.testing.assert_allclose(layers.sum("layer"), source.scores["influence"].isel(query=2), rtol=1e-5)
+
+
+def test_a_saved_explanation_says_what_it_does_not_hold() -> None:
+    source = open_source(explanation(3, 40, 5), None, 5)
+    assert source.can == {"tokens"}
+    with pytest.raises(SettingError, match="layers summed"):
+        source.by_layer(0)
+    best = source.ranked(0, "positive")["train"].to_numpy()[0]
+    with pytest.raises(SettingError, match="view='output'"):
+        source.tokens(0, best, view="output")
+    middle = np.argsort(source.scores["influence"].isel(query=0).to_numpy())[20]
+    with pytest.raises(SettingError, match="larger k"):
+        source.tokens(0, source.scores["train"].to_numpy()[middle])
 
 
 def test_ranks_that_do_not_exist_are_left_out_and_not_asked_for() -> None:
@@ -49,7 +88,7 @@ def test_ranks_that_do_not_exist_are_left_out_and_not_asked_for() -> None:
     sizes = {sign: source.ranked(0, sign).sizes["rank"] for sign in SIGNS}
     assert sum(sizes.values()) == 6
     assert 0 < sizes["negative"] < 6
-    source.tokens(0, "negative", 1)
+    source.tokens(0, source.ranked(0, "negative")["train"].to_numpy()[0])
     assert influence.attributed == [(["q0"], list(range(1, sizes["negative"] + 1)))]
 
 
@@ -63,8 +102,9 @@ def test_a_store_is_read_lazily(tmp_path: Path) -> None:
     tree = inflab.load(tmp_path / "explanation.zarr")
     assert isinstance(tree, xr.DataTree)
     source = open_source(tree, None, 5)
-    xr.testing.assert_equal(source.ranked(2, "positive"), open_source(explanation(), None, 5).ranked(2, "positive"))
-    source.tokens(2, "positive", 1)
+    best = source.ranked(2, "positive")
+    xr.testing.assert_equal(best, open_source(explanation(), None, 5).ranked(2, "positive"))
+    source.tokens(2, best["train"].to_numpy()[0])
     assert not tree["top_tokens/influence"].variable._in_memory
 
 
