@@ -1,6 +1,6 @@
 """`python -m benchmarks.explorer`: how the Explorer feels, measured in a real JupyterLab and in its exported page.
 
-A batch of 100 queries, each with 100 sequences of 256 tokens, out of 5,000 training sequences: time to the first paint
+A batch of 100 queries, each with 100 sequences of 256 tokens (50 of each sign), out of 5,000 training sequences: time to the first paint
 after the cell returns, bytes received until then, time of a step, frames while 5,000 sequences are scrolled, and size
 and steps of the exported page. Writes `benchmarks/results/explorer.json` and prints a table.
 """
@@ -29,7 +29,7 @@ FLAGS = (
 STEPS = 40
 CELLS = (
     "import inflab\ntree = inflab.load('explanation.zarr')\nfrom inflab.widgets import Explorer",
-    "explorer = Explorer(tree, k=100)\nexplorer",
+    "explorer = Explorer(tree, k=50)\nexplorer",
     "print(explorer.position, explorer.error)",
 )
 
@@ -212,7 +212,7 @@ def main() -> None:
     asked = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    sizes = {"n_query": 100, "n_train": 5000, "k": 100, "n_token": 256}
+    sizes = {"n_query": 100, "n_train": 5000, "k": 50, "n_token": 256}
     if asked.small:
         sizes = {"n_query": 50, "n_train": 300, "k": 5, "n_token": 32}
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:

@@ -155,6 +155,7 @@ function explorer({ model, ask, set, complain, root }) {
     drawPicks();
     drawPlace();
     drawChoice();
+    complain(model.get("error") ?? ""); // what failed before was of another page
   }
   function drawPicks() {
     const picks = model.get("picks");

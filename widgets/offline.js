@@ -5,7 +5,7 @@ import { inWords } from "./host.js";
 import { explorerWidget } from "./explorer.js";
 
 /** @typedef {"positive" | "negative"} PackedSign */
-/** @typedef {{summary: any, queries: any[], counts: {positive: number[], negative: number[]}[], trains: {id: any, meta: Record<string, any>, text?: string}[], vocabulary: string[], sections: Record<string, [number, number, string]>, levels: number}} PackedHeader */
+/** @typedef {{summary: any, queries: any[], counts: {positive: number[], negative: number[]}[], trains: {id: any, meta: Record<string, any>, text?: string}[], vocabulary: string[], sections: Record<string, [number, number, string]>, levels: number, bins: any[]}} PackedHeader */
 
 const PACKED_TYPES = { uint16: Uint16Array, uint32: Uint32Array, float32: Float32Array, int8: Int8Array };
 /** @type {PackedSign[]} */
@@ -121,6 +121,7 @@ export function offlineModel(packed) {
   const answers = {
     "list.window": listWindow,
     "list.facets": () => [],
+    "list.histogram": ({ position }) => header.bins[position],
     "list.words": () => ({ words: [], k: 0, documents: 0 }),
     "list.picks": ({ picks }) => picks.map((/** @type {any} */ pick) => {
       const position = header.queries.findIndex((query) => same(query.id, pick.query));

@@ -135,8 +135,8 @@ class Explorer(Part):
     def to_html(self, path: str | Path, *, title: str = "Influence explorer", progress: bool = True) -> None:
         """Write one file that steps, searches and shows tokens without kernel and network.
 
-        It holds the first `k` sequences of each sign of every query, and their tokens in 8 bits a number. What needs
-        Python (other layers and dampings, questions) is not in it.
+        It holds the first `k` sequences of each sign of every query, and their tokens, each number to 1/63 of the
+        largest of its sequence. What needs Python (other layers and dampings, questions) is not in it.
 
         Args:
             path: the file; replaced when it exists.

@@ -1,8 +1,8 @@
 """The Explorer as one file that needs no kernel and no network: its arrays packed, the same front end beside them.
 
 What is packed: the first `k` sequences of each sign of every query, and the tokens of each. Effects of tokens are
-kept in 8 bits with one scale a pair, tokens as numbers in a shared vocabulary, all of it compressed (gzip) and written
-as base64. A content security policy forbids the page to ask anybody for anything.
+kept as whole numbers up to 63 with one scale a pair, tokens as numbers in a shared vocabulary, all of it compressed
+(gzip) and written as base64. A content security policy forbids the page to ask anybody for anything.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ openPacked(document);
 </body>
 </html>
 """
-LEVELS = 127
+LEVELS = 63  # 7 bits: the eye tells fewer shades apart, and more would make a file of twice the size
 
 
 def pack(source: Source, lists: Lists, summary: dict[str, Any], *, progress: bool = True) -> bytes:
@@ -79,7 +79,7 @@ def pack(source: Source, lists: Lists, summary: dict[str, Any], *, progress: boo
     for position in tqdm(range(len(source.ids)), desc="page", unit="query", disable=not progress):
         own: dict[str, list[int]] = {}
         for sign in SIGNS:
-            items = _items(lists, position, sign, source.k)
+            items = _items(lists, position, sign, source.ranked(position, sign).sizes["rank"])
             n = len(items)
             own[sign] = [n]
             if not n:
@@ -126,6 +126,7 @@ def pack(source: Source, lists: Lists, summary: dict[str, Any], *, progress: boo
     header = {
         "summary": summary, "queries": cards, "counts": counts, "trains": held, "vocabulary": list(vocabulary),
         "sections": places, "levels": LEVELS,
+        "bins": [lists.histogram(position) for position in range(len(source.ids))],
     }  # fmt: skip
     raw = json.dumps(payload.sendable(header), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     raw += b" " * (-len(raw) % 4)

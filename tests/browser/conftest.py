@@ -8,20 +8,17 @@ from typing import Any
 
 import pytest
 
-from inflab import Explorer
-from inflab.widgets.assets import asset_path
 from inflab.widgets.base import Part
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-STATE = ("position", "selected", "error", "_summary", "_page", "_tokens", "_profile", "_asked")
 
 #: Traits of every widget that are of no concern here.
 SETTLED = {"layout", "tabbable", "tooltip", "comm", "keys", "log", "_esm", "_css", "_anywidget_id"}
 
-# A model as anywidget gives it. One for parts, then one for the Explorer, whose other half is `answer`: it takes what was set and returns what changed.
+# A model as anywidget gives it, whose other half is `tell`: it takes what was set or asked, and says what changed.
 PART = """
 async ([source, state]) => {
   const listeners = {};
@@ -43,32 +40,6 @@ async ([source, state]) => {
     async send(content) { hear(JSON.parse(await window.tell(JSON.stringify({ content })))); },
     on(name, call) { (listeners[name] ??= []).push(call); },
     off(name, call) { listeners[name] = (listeners[name] ?? []).filter((one) => one !== call); },
-  };
-  window.listeners = listeners;
-  const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
-  window.cleanUp = module.default.render({ model, el: document.getElementById("host") });
-}
-"""
-MODEL = """
-async ([source, state, lag]) => {
-  const listeners = {};
-  const unsaved = {};
-  const model = window.model = {
-    get: (name) => state[name],
-    set(name, value) { state[name] = value; unsaved[name] = value; emit(name); },
-    async save_changes() {
-      const sent = JSON.stringify(unsaved);
-      for (const name of Object.keys(unsaved)) delete unsaved[name];
-      await new Promise((done) => setTimeout(done, lag));
-      take(JSON.parse(await window.answer(sent)));
-    },
-    on(name, call) { (listeners[name] ??= []).push(call); },
-    off(name, call) { listeners[name] = listeners[name].filter((one) => one !== call); },
-  };
-  const emit = (name) => (listeners[`change:${name}`] ?? []).forEach((call) => call());
-  const take = window.take = (next) => {
-    const changed = Object.keys(next).filter((name) => JSON.stringify(next[name]) !== JSON.stringify(state[name]));
-    for (const name of changed) { state[name] = next[name]; emit(name); }
   };
   window.listeners = listeners;
   const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
@@ -120,31 +91,6 @@ def new_page(browser: Any, complaints: list[str]) -> Iterator[Callable[..., Any]
     yield open_page
     for context in contexts:
         context.close()
-
-
-@pytest.fixture
-def show(new_page: Callable[..., Any]) -> Callable[..., Any]:
-    """Show an Explorer on a bare page; what the browser sets reaches it, and its answer comes back after `lag` ms."""
-
-    def show(explorer: Explorer, *, dark: bool = False, lag: int = 0) -> Any:
-        known = {name: getattr(explorer, name) for name in STATE}
-
-        def answer(sent: str) -> str:
-            """Take what was set; return what the browser does not know yet, as the kernel does."""
-            known.update(json.loads(sent))
-            explorer.set_state(json.loads(sent))
-            news = {name: getattr(explorer, name) for name in STATE if getattr(explorer, name) != known[name]}
-            known.update(news)
-            return json.dumps(news)
-
-        page = new_page()
-        css = asset_path("explorer.css").read_text("utf-8")
-        page.set_content(PAGE.format(css=css, light=str(not dark).lower(), background="#111" if dark else "#fff"))
-        page.expose_function("answer", answer)
-        page.evaluate(MODEL, [asset_path("explorer.js").read_text("utf-8"), known, lag])
-        return page
-
-    return show
 
 
 @pytest.fixture

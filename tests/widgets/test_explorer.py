@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 from traitlets import TraitError
@@ -31,64 +32,170 @@ def explorer(influence: FakeInfluence) -> Explorer:
     return Explorer(influence, corpus(4, "query"), k=5)
 
 
+def _asked(explorer: Explorer, kind: str, **args: Any) -> Any:
+    """Ask as the browser does; the answer, or the error in words."""
+    said: list[dict[str, Any]] = []
+    explorer.send = lambda content, buffers=None: said.append(content)  # type: ignore[method-assign]
+    explorer._on_question(explorer, {"id": "1", "kind": kind, "args": args}, [])
+    json.dumps(said, allow_nan=False)
+    return said[-1].get("answer", said[-1].get("error"))
+
+
 def test_it_opens_on_the_first_query_and_its_strongest_sequence(explorer: Explorer) -> None:
     assert explorer.position == 0
     assert explorer.selected == FIRST
-    assert {name: explorer._tokens[name] for name in FIRST} == FIRST
+    assert explorer._item["train"] == "t0"
+    assert explorer._page["query"]["completion"] == " Zorald Pfaff."
     assert explorer.tokens is not None
     assert dict(explorer.tokens.sizes) == {"layer": 8, "token": 10}
 
 
-def test_a_step_from_the_browser_brings_page_and_tokens(explorer: Explorer) -> None:
+def test_a_step_from_the_browser_brings_the_page_and_nothing_dear(
+    explorer: Explorer, influence: FakeInfluence
+) -> None:
     explorer.set_state({"position": 2})
     assert explorer._page["query"]["id"] == "q2"
-    assert explorer.selected["query"] == explorer._tokens["query"] == "q2"
+    assert explorer.selected["query"] == "q2"
     assert explorer.error == ""
+    assert (influence.scored, influence.attributed) == (1, [])
 
 
-def test_the_profile_is_drawn_when_asked_for_and_only_of_what_is_shown(explorer: Explorer) -> None:
-    assert explorer._profile == {}
-    explorer.set_state({"_asked": FIRST})
-    assert {name: explorer._profile[name] for name in FIRST} == FIRST
-    explorer.set_state({"position": 1})
-    second = explorer.selected
-    explorer.set_state({"_asked": {**second, "query": "q0"}})
-    assert explorer._profile["query"] == "q0"
-    explorer.set_state({"_asked": {**second, "turn": 1}})
-    assert explorer._profile["query"] == "q1"
-    # A question that came too late is asked again when the reader comes back.
-    explorer.set_state({"position": 2, "_asked": {**second, "turn": 2}})
-    explorer._profile = {}
-    explorer.set_state({"position": 1})
-    explorer.set_state({"_asked": {**second, "turn": 3}})
-    assert explorer._profile["query"] == "q1"
-    assert explorer.error == ""
-
-
-def test_a_pick_from_the_browser_brings_its_tokens(explorer: Explorer, influence: FakeInfluence) -> None:
-    item = explorer._page["negative"][2]
+def test_a_pick_from_the_browser_says_what_was_picked(explorer: Explorer, influence: FakeInfluence) -> None:
+    item = explorer._page["negative"]["items"][2]
     explorer.set_state({"selected": {"query": "q0", "train": item["train"], "rank": 3, "sign": "negative"}})
-    assert explorer._tokens["train"] == explorer.selected["train"] == item["train"]
-    assert [len(ranks) for _, ranks in influence.attributed] == [5, 5]
+    assert explorer._item == item
+    sent = _asked(explorer, "tokens.view", position=0, train=item["train"])
+    assert sum(sent["effect"]) == pytest.approx(item["effect"], rel=1e-4)
+    _asked(explorer, "tokens.view", position=0, train=explorer._page["negative"]["items"][0]["train"])
+    assert [len(ranks) for _, ranks in influence.attributed] == [5]  # the list at once, and once
 
 
-def test_the_place_in_each_query_is_kept(explorer: Explorer, influence: FakeInfluence) -> None:
+def test_the_place_in_each_query_is_kept(explorer: Explorer) -> None:
     explorer.selected = {"sign": "negative", "rank": 2}
     picked = explorer.selected
     explorer.position = 1
     assert explorer.selected["query"] == "q1"
-    asked = len(influence.attributed)
     explorer.position = 0
     assert explorer.selected == picked == {**picked, "query": "q0", "sign": "negative", "rank": 2}
-    assert explorer._tokens["train"] == picked["train"]
-    assert len(influence.attributed) == asked
 
 
 def test_picking_in_another_query_steps_there(explorer: Explorer) -> None:
     explorer.selected = {"query": "q3", "sign": "positive", "rank": 2}
     assert explorer.position == 3
-    assert explorer._tokens["query"] == "q3"
-    assert explorer._tokens["rank"] == explorer.selected["rank"] == 2
+    assert explorer._page["query"]["id"] == "q3"
+    assert explorer._item["rank"] == explorer.selected["rank"] == 2
+
+
+def test_ranks_go_through_the_whole_training_set(explorer: Explorer) -> None:
+    total = explorer._page["positive"]["total"] + explorer._page["negative"]["total"]
+    assert total == 40
+    explorer.selected = {"sign": "positive", "rank": explorer._page["positive"]["total"]}
+    with pytest.raises(TraitError, match="rank="):
+        explorer.selected = {"sign": "positive", "rank": explorer._page["positive"]["total"] + 1}
+
+
+def test_layers_rank_again_and_keep_a_place_of_their_own(explorer: Explorer) -> None:
+    layers = explorer._source.by_layer(0)["layer"].to_numpy().tolist()[:2]
+    explorer.layers = layers
+    value = explorer._source.by_layer(0).sel(layer=layers).sum("layer")
+    order = value["train"].to_numpy()[np.argsort(-value.to_numpy(), kind="stable")]
+    assert [item["train"] for item in explorer._page["positive"]["items"][:3]] == order[:3].tolist()
+    explorer.selected = {"sign": "positive", "rank": 3}
+    assert explorer.selected["train"] == order[2]
+    explorer.layers = []
+    assert explorer.selected == FIRST
+    saved = Explorer(explanation(2))
+    with pytest.raises(TraitError, match="explain"):
+        saved.layers = layers
+
+
+def test_a_question_that_was_asked_joins_the_batch(explorer: Explorer, influence: FakeInfluence) -> None:
+    asked = corpus(7, "query").isel(query=[5, 6])
+    scores = influence.score(asked)
+    difference = scores.isel(query=[0]).copy()
+    difference["influence"] = scores["influence"].isel(query=[0]) - scores["influence"].isel(query=1, drop=True)
+    position = explorer._on_new(asked, difference.assign_coords(query=np.array(["ask-1"], dtype=object)), "pass")
+    assert (position, explorer._summary["n_query"]) == (4, 5)
+    explorer.position = 4
+    assert explorer._page["query"]["id"] == "ask-1"
+    best = explorer._item
+    assert best["effect"] == pytest.approx(float(difference["influence"].max()) / 40, rel=1e-5)
+    assert explorer.tokens is not None
+    np.testing.assert_allclose(
+        explorer._source.by_layer(4).sum("layer"), difference["influence"].isel(query=0), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_another_influence_beside_this_one(influence: FakeInfluence) -> None:
+    explorer = Explorer(influence, corpus(3, "query"), compare=FakeInfluence(seed=5), names=("one", "two"))
+    assert "compare" in explorer._summary["can"]
+    assert _asked(explorer, "compare.query", position=1, k=10, sign="positive")
+    assert "compare" not in Explorer(influence, corpus(3, "query"))._summary["can"]
+
+
+def test_a_method_that_predicts_nothing_is_shown_in_its_own_units() -> None:
+    class Similar(FakeInfluence):
+        offers: frozenset[str] = frozenset()
+
+        def score(self, queries: xr.Dataset, **settings: Any) -> xr.Dataset:
+            found = super().score(queries, **settings)
+            found["influence"].attrs |= {"units": "1", "long_name": "similarity"}
+            return found
+
+    explorer = Explorer(Similar(), corpus(2, "query"))
+    assert explorer._summary["units"] == "1"
+    assert {"nats", "tokens", "pairs", "layers"} & set(explorer._summary["can"]) == set()
+    assert explorer._item["effect"] == pytest.approx(60)  # as it is, not per copy
+    assert "no tokens" in _asked(explorer, "tokens.view", position=0, train="t0")
+
+
+def test_an_error_is_said_and_the_widget_goes_on(explorer: Explorer, influence: FakeInfluence) -> None:
+    influence.fails = "layer h.0 gives NaN"
+    explorer.set_state({"position": 1})
+    assert _asked(explorer, "tokens.view", position=1, train="t1") == "ValueError: layer h.0 gives NaN"
+    assert explorer.error == "ValueError: layer h.0 gives NaN"
+    assert _asked(explorer, "no.such") == explorer.error == "LookupError: nobody answers 'no.such'"
+    influence.fails = ""
+    explorer.set_state({"position": 3})
+    assert explorer.error == ""
+    assert _asked(explorer, "tokens.view", position=3, train="t3")["text"]
+
+
+def test_a_query_without_lists_shows_nothing_and_breaks_nothing() -> None:
+    def empty(node: xr.Dataset) -> xr.Dataset:
+        return node.assign(influence=node["influence"] * float("nan")) if "influence" in node else node
+
+    explorer = Explorer(explanation(2).map_over_datasets(empty))
+    assert (explorer.selected, explorer._item, explorer.tokens) == ({}, {}, None)
+    assert "none" in explorer._repr_mimebundle_()[0]["text/html"]
+
+
+def test_first_paint_is_light() -> None:
+    explorer = Explorer(explanation(100, 400, 100), k=100)
+    state = explorer.get_state()
+    front_end = sum(len(state.pop(name)) for name in ("_esm", "_css"))
+    assert len(json.dumps(state)) < 100_000
+    assert front_end < 350_000
+
+
+def test_every_trait_the_browser_sees_is_described() -> None:
+    source = Path(sys.modules[Explorer.__module__].__file__ or "").read_text("utf-8")
+    for name in set(Explorer.class_own_traits(sync=True)) - {"_esm", "_css"}:
+        assert f"    {name} = traitlets." in source
+        assert source.split(f"    {name} = traitlets.")[1].split("\n")[1].startswith('    """'), name
+
+
+def test_opening_saved_arrays_loads_no_torch(tmp_path: Path) -> None:
+    inflab.save(explanation(), tmp_path / "saved.zarr")
+    code = (
+        "import sys, inflab; e = inflab.Explorer(inflab.load(sys.argv[1])); e.position = 2\n"
+        "assert e.tokens is not None; e.to_html(sys.argv[2], progress=False)\n"
+        "print(e, sorted({'torch', 'transformers', 'sklearn', 'altair'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "saved.zarr"), str(tmp_path / "page.html")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "Explorer(3 queries, 40 training sequences, k=10) []"
 
 
 def test_a_step_overtakes_a_pick_that_travels_with_it(explorer: Explorer) -> None:
@@ -114,7 +221,7 @@ def test_a_position_outside_the_batch_is_refused(explorer: Explorer, position: i
     ("wanted", "words"),
     [
         ({"sign": "both", "rank": 1}, "sign='both'"),
-        ({"sign": "positive", "rank": 6}, "rank=6"),
+        ({"sign": "positive", "rank": 41}, "rank=41"),
         ({"sign": "positive"}, "rank=None"),
         ({**FIRST, "query": "q9"}, "query='q9'"),
         ({**FIRST, "train": "t39"}, "train='t39'"),
@@ -126,44 +233,11 @@ def test_a_pick_that_is_not_there_is_refused(explorer: Explorer, wanted: dict[st
     assert explorer.selected == FIRST
 
 
-def test_an_error_is_said_in_the_widget_which_goes_on(explorer: Explorer, influence: FakeInfluence) -> None:
-    influence.fails = "layer h.0 gives NaN"
-    explorer.set_state({"position": 1})
-    assert explorer.error == "ValueError: layer h.0 gives NaN"
-    assert explorer._page["query"]["id"] == "q1"
-    explorer.set_state({"_asked": {**FIRST, "turn": 9}})  # a question from before the step hides nothing
-    assert explorer.error == "ValueError: layer h.0 gives NaN"
-    with pytest.raises(ValueError, match=r"h\.0"):
-        explorer.position = 2
-    influence.fails = ""
-    explorer.set_state({"position": 3})
-    assert explorer.error == ""
-    assert explorer._tokens["query"] == "q3"
-
-
-def test_a_query_without_lists_shows_nothing_and_breaks_nothing() -> None:
-    def empty(node: xr.Dataset) -> xr.Dataset:
-        return node.assign(influence=node["influence"] * float("nan")) if "rank" in node.dims else node
-
-    explorer = Explorer(explanation(2).map_over_datasets(empty))
-    explorer.set_state({"_asked": {}})
-    assert (explorer.selected, explorer._tokens, explorer.tokens) == ({}, {}, None)
-    assert "none" in explorer._repr_mimebundle_()[0]["text/html"]
-
-
 def test_unknown_keywords_and_sources_raise() -> None:
     with pytest.raises(TypeError, match="colour"):
         Explorer(explanation(), colour="red")  # type: ignore[call-arg]
     with pytest.raises(SettingError):
         Explorer(3)
-
-
-def test_first_paint_is_light() -> None:
-    explorer = Explorer(explanation(100, 400, 100), k=100)
-    state = explorer.get_state()
-    front_end = sum(len(state.pop(name)) for name in ("_esm", "_css"))
-    assert len(json.dumps(state)) < 100_000
-    assert front_end < 60_000
 
 
 def test_the_static_view_is_escaped_and_the_text_stable() -> None:
@@ -186,29 +260,8 @@ def test_the_static_view_is_escaped_and_the_text_stable() -> None:
     assert html.count("<tr>") == 21
 
 
-def test_every_trait_the_browser_sees_is_described() -> None:
-    source = Path(sys.modules[Explorer.__module__].__file__ or "").read_text("utf-8")
-    names = [name for name in ("position", "selected", "error", "_summary", "_page", "_tokens", "_profile", "_asked")]
-    assert set(names) == set(Explorer.class_own_traits(sync=True)) - {"_esm", "_css"}
-    for name in names:
-        assert f"    {name} = traitlets." in source
-        assert source.split(f"    {name} = traitlets.")[1].split("\n")[1].startswith('    """'), name
-
-
 def test_a_missing_asset_names_both_places() -> None:
     with pytest.raises(MissingDependencyError) as error:
         asset_path("no-such.js")
     assert "static" in str(error.value)
     assert "widgets" in str(error.value)
-
-
-def test_opening_saved_arrays_loads_no_torch(tmp_path: Path) -> None:
-    inflab.save(explanation(), tmp_path / "saved.zarr")
-    code = (
-        "import sys, inflab; e = inflab.Explorer(inflab.load(sys.argv[1])); e.position = 2\n"
-        "e.set_state({'_asked': e.selected}); assert e._profile['svg']\n"
-        "print(e, sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "saved.zarr")], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "Explorer(3 queries, 40 training sequences, k=10) []"

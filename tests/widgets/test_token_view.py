@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from inflab.errors import CorpusError, InflabError, SchemaError, SettingError
 from inflab.schema import variable_attrs
 from inflab.select import top
-from inflab.widgets.payload import sendable
 from inflab.widgets.live import LiveSource
 from inflab.widgets.opening import open_source
+from inflab.widgets.payload import sendable
 from inflab.widgets.token_arrays import pair_payload, token_payload
 from inflab.widgets.token_view import Tokens, TokenView
 from tests.widgets.synthetic import FakeInfluence, attrs, corpus, explanation
