@@ -8,9 +8,11 @@ and steps of the exported page. Writes `benchmarks/results/explorer.json` and pr
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import shutil
 import statistics
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -143,8 +145,7 @@ def explanation(n_query: int, n_train: int, k: int, n_token: int, n_layer: int =
 
 def in_lab(folder: Path, browser: Any) -> dict[str, float]:
     """First paint, steps and scrolling in JupyterLab."""
-    from tests.browser.lab import running_lab
-
+    running_lab = _lab().running_lab
     cells = [
         {"cell_type": "code", "id": f"c{i}", "execution_count": None, "metadata": {}, "outputs": [], "source": source}
         for i, source in enumerate(CELLS)
@@ -198,6 +199,17 @@ def exported(path: Path, browser: Any) -> dict[str, float]:
         "page_step_median_ms": statistics.median(steps),
         "page_step_max_ms": max(steps),
     }
+
+
+def _lab() -> Any:
+    """The tests' JupyterLab: by its path, because another distribution may have installed a package `tests`."""
+    spec = importlib.util.spec_from_file_location("lab", _HERE.parent / "tests" / "browser" / "lab.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules["lab"] = found
+    spec.loader.exec_module(found)
+    return found
 
 
 def _count(received: list[int], frame: Any) -> None:

@@ -1,9 +1,9 @@
 // @ts-check
 // The Explorer: the parts put together. Python holds the place (`position`, `selected`) and sends the page of the query
 // shown (`_page`); everything else is asked for when it is looked at.
-import { chips, h, tabs } from "./dom.js";
+import { button, chips, h, tabs } from "./dom.js";
 import { inWords, newest, widget } from "./host.js";
-import { factor, signed } from "./words.js";
+import { digits, factor, signed } from "./words.js";
 import { savePicture } from "./picture.js";
 import { queryCard, querySearch, stepper } from "./stepper.js";
 import { sequenceLists } from "./sequence_list.js";
@@ -52,6 +52,19 @@ function explorer({ model, ask, set, complain, root }) {
   const isHere = (pick, train) => pick.query === page().query.id && pick.train === train;
   /** @param {any} train */
   const otherPicks = (train) => model.get("picks").filter((/** @type {any} */ pick) => !isHere(pick, train));
+
+  const rankedBy = h("span", {});
+  const asFitted = h("div", { class: "ranked-by", role: "status", hidden: "" }, rankedBy, button("Rank as fitted", () => set({ layers: [], damping: null })));
+  /** The reader must see that the lists are not of the fit. */
+  function drawRanking() {
+    const { layers, damping } = ranking();
+    const words = [
+      ...(layers.length ? [`by ${layers.length} layer${layers.length > 1 ? "s" : ""} alone`] : []),
+      ...(damping === null ? [] : [`under damping ${digits(damping)} × mean eigenvalue`]),
+    ];
+    asFitted.hidden = words.length === 0;
+    rankedBy.textContent = `Ranked ${words.join(", ")}. Tokens, What if and Compare stay those of the fit. `;
+  }
 
   /** @param {number} to */
   function step(to) {
@@ -152,6 +165,7 @@ function explorer({ model, ask, set, complain, root }) {
   function drawPage() {
     card.update(page().query);
     lists.update({ ...ranking(), first: page() });
+    drawRanking();
     drawPicks();
     drawPlace();
     drawChoice();
@@ -201,6 +215,7 @@ function explorer({ model, ask, set, complain, root }) {
     children: [
       h("div", { class: "bar-top" }, steps.root, search.root, h("span", { class: "soft about" }, about_line)),
       card.root,
+      asFitted,
       lists.root,
       h("section", { class: "detail", "aria-label": "Chosen sequence" }, h("div", { class: "detail-head" }, headline, lists.pin), h("div", { class: "shelf" }, shelf.root, picture)),
       h("p", { class: "soft keys" }, EXPLORER_KEYS),

@@ -184,7 +184,8 @@ def test_layers_rank_again_and_python_sees_it(show_part: Show, explorer: Explore
     best = chosen["train"].to_numpy()[chosen.to_numpy().argmax()]
     expect(_lists(page)[0].get_by_role("option").first).to_contain_text(f"id {best}")
     assert explorer.selected["train"] == best
-    page.get_by_role("button", name="all", exact=True).click()
+    expect(page.get_by_text(f"Ranked by {len(explorer.layers)} layers alone.")).to_be_visible()
+    page.get_by_role("button", name="Rank as fitted").click()
     _until(page, lambda: explorer.layers == [])
     expect(_lists(page)[0].get_by_role("option").first).to_contain_text("id t0")
 
