@@ -1,6 +1,6 @@
 """`python -m benchmarks.explorer`: how the Explorer feels, measured in a real JupyterLab and in its exported page.
 
-A batch of 100 queries, each with 100 sequences of 256 tokens (50 of each sign), out of 5,000 training sequences: time to the first paint
+A batch of 100 queries, each with 100 sequences of 256 tokens (50 of each sign), out of 5,000 training sequences: time
 after the cell returns, bytes received until then, time of a step, frames while 5,000 sequences are scrolled, and size
 and steps of the exported page. Writes `benchmarks/results/explorer.json` and prints a table.
 """

@@ -45,6 +45,7 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "candidates": {"/": {"similarity": ("query", "rank"), "is_ranked": ("query", "rank")}},
     "tokens": {"/": {"influence": ("query", "rank", "token"), "is_text": ("query", "rank", "token")}},
     "bank": {"/": {"measurement": ("subset", "seed", "query"), "is_member": ("subset", "train")}},
+    "words": {"/": {"z": ("query", "rank"), "count": ("query", "rank")}},
     "agreement": {"/": {"lds": ("estimator",), "difference": ("estimator", "other")}},
     "left_out": {"/": {"measurement": ("group", "seed", "query"), "baseline": ("seed", "query")}},
     "removal_curve": {"/": {"change": ("estimator", "share", "query"), "rise": ("estimator", "share")}},

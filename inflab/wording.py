@@ -40,6 +40,7 @@ def distinctive_words(
     sign: Sign = "positive",
     prior: float = PRIOR,
     documents: int = 20_000,
+    seed: int = 0,
 ) -> xr.Dataset:
     """The words that distinguish the `k` most influential sequences of each query from the rest of the corpus.
 
@@ -52,7 +53,8 @@ def distinctive_words(
         n: how many words.
         sign: "positive", "negative" or "absolute", as of `inflab.top`.
         prior: alpha_0, how many words the prior weighs.
-        documents: of the corpus that are counted; of a larger one as many, evenly spaced, and the list itself.
+        documents: of the corpus that are counted; of a larger one as many, drawn at random, and the list itself.
+        seed: of that draw.
 
     Returns:
         A dataset over `(query, rank)` with the coordinate `word`: `z` ("1"), `log_odds` (nat), `count` in the list and
@@ -72,7 +74,7 @@ def distinctive_words(
         raise SchemaError([
             "/: coordinate 'text (train)' is missing; words need the texts: make the corpus with encode"
         ])
-    book = Wordbook(scores["text"].to_numpy().tolist(), prior=prior, documents=documents)
+    book = Wordbook(scores["text"].to_numpy().tolist(), prior=prior, documents=documents, seed=seed)
     place_of = pd.Index(scores["train"].to_numpy().tolist(), dtype=object)
     found = []
     for row in range(chosen.sizes["query"]):
@@ -88,14 +90,15 @@ class Wordbook:
     Args:
         texts: the corpus.
         prior: alpha_0, how many words the prior weighs.
-        documents: texts that are counted at most, evenly spaced.
+        documents: texts that are counted at most; which ones is drawn, since a corpus may have a period.
+        seed: of that draw.
     """
 
-    def __init__(self, texts: Sequence[str], *, prior: float = PRIOR, documents: int = 20_000) -> None:
+    def __init__(self, texts: Sequence[str], *, prior: float = PRIOR, documents: int = 20_000, seed: int = 0) -> None:
         self._texts, self._prior = texts, prior
-        step = max(1, -(-len(texts) // documents))
+        drawn = np.random.default_rng(seed).permutation(len(texts))[:documents]
         self._is_counted = np.zeros(len(texts), bool)
-        self._is_counted[::step] = True
+        self._is_counted[drawn] = True
         self.documents = int(self._is_counted.sum())
         self._corpus = self._count(np.flatnonzero(self._is_counted))
 

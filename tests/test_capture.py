@@ -187,7 +187,7 @@ def test_an_interrupt_between_batches_leaves_the_model_as_it_was(
     model = used()
     problem = tiny.language_problem(model)
     given = problem if ask is tiny.fit else tiny.fit(problem)
-    monkeypatch.setattr("inflab.run.local.tqdm", Bar)
+    monkeypatch.setattr("inflab.run.local.progress_bar", Bar)
     with tiny.untouched(model), pytest.raises(KeyboardInterrupt):
         ask(given)
 

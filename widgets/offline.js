@@ -18,7 +18,7 @@ export function folded(text) {
 
 /** @param {string} text words and "phrases", all of which must occur @returns {string[]} */
 export function searchTerms(text) {
-  return [...text.matchAll(/"([^"]+)"|(\S+)/g)].map((found) => folded(found[1] ?? found[2])).filter(Boolean);
+  return [...text.matchAll(/"([^"]+)"|([^\s"]+)/g)].map((found) => folded(found[1] ?? found[2])).filter(Boolean);
 }
 
 /**

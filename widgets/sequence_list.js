@@ -203,7 +203,7 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
       selected = wanted ?? {};
       for (const { sign, list } of columns) {
         if (selected.sign === sign && !isFiltered()) list.point(selected.rank - 1);
-        list.redraw();
+        list.reselect();
       }
       pin.hidden = selected.train === undefined;
       markPin();
@@ -211,8 +211,9 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
     },
     /** @param {Pick[]} here pinned of the query shown @param {Pick[]} all */
     pins(here, all) {
+      const before = [...pinned].join();
       pinned = new Set(here.map((pick) => pick.train));
-      columns.forEach(({ list }) => list.redraw());
+      if ([...pinned].join() !== before) columns.forEach(({ list }) => list.redraw());
       pins.update(all);
       markPin();
     },

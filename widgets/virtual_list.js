@@ -29,6 +29,13 @@ export function virtualList({ label, row, isSelected, onPick, onKey = () => fals
   /** @type {Set<number>} */
   let asked = new Set();
   let [total, active, turn, isWaiting] = [0, 0, 0, false];
+  // Kept here, because asking the page for them makes it lay everything out anew.
+  let [scrolled, height] = [0, 4 * ROW_HEIGHT];
+  new ResizeObserver(([{ contentRect }]) => {
+    if (contentRect.height === height || contentRect.height === 0) return;
+    height = contentRect.height;
+    later();
+  }).observe(box);
 
   /** @param {number} index */
   function makeRow(index) {
@@ -51,18 +58,20 @@ export function virtualList({ label, row, isSelected, onPick, onKey = () => fals
   }
   function draw() {
     isWaiting = false;
-    const { first, last } = rowsInSight(box.scrollTop, box.clientHeight || 4 * ROW_HEIGHT, total);
+    const { first, last } = rowsInSight(scrolled, height, total);
     for (const [index, element] of drawn) {
       if (index >= first && index < last) continue;
       element.remove();
       drawn.delete(index);
     }
+    const added = document.createDocumentFragment();
     for (let index = first; index < last; index++) {
       if (drawn.has(index)) continue;
       const made = makeRow(index);
       drawn.set(index, made);
-      spacer.append(made);
+      added.append(made);
     }
+    spacer.append(added);
     for (let start = first - (first % WINDOW_SIZE); start < last; start += WINDOW_SIZE) if (!asked.has(start) && !items.has(start)) load(start);
     mark();
   }
@@ -106,8 +115,8 @@ export function virtualList({ label, row, isSelected, onPick, onKey = () => fals
     active = Math.max(0, Math.min(total - 1, index));
     if (isSeen && total > 0) {
       const top = active * ROW_HEIGHT;
-      if (top < box.scrollTop) box.scrollTop = top;
-      else if (top + ROW_HEIGHT > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW_HEIGHT - box.clientHeight;
+      if (top < scrolled) box.scrollTop = scrolled = top;
+      else if (top + ROW_HEIGHT > scrolled + height) box.scrollTop = scrolled = top + ROW_HEIGHT - height;
       draw();
     }
     mark();
@@ -116,10 +125,13 @@ export function virtualList({ label, row, isSelected, onPick, onKey = () => fals
     for (const [index, element] of drawn) element.classList.toggle("active", index === active);
     drawn.has(active) ? box.setAttribute("aria-activedescendant", `${id}-${active}`) : box.removeAttribute("aria-activedescendant");
   }
-  box.addEventListener("scroll", later);
+  box.addEventListener("scroll", () => {
+    scrolled = box.scrollTop;
+    later();
+  }, { passive: true });
   box.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const page = Math.max(1, Math.floor(box.clientHeight / ROW_HEIGHT) - 1);
+    const page = Math.max(1, Math.floor(height / ROW_HEIGHT) - 1);
     const to = { ArrowUp: active - 1, ArrowDown: active + 1, PageUp: active - page, PageDown: active + page, Home: 0, End: total - 1 }[event.key];
     const item = items.get(active);
     if (to !== undefined) point(to);
@@ -133,18 +145,27 @@ export function virtualList({ label, row, isSelected, onPick, onKey = () => fals
     total: () => total,
     item: (/** @type {number} */ index) => items.get(index),
     redraw,
+    /** What is chosen has changed. */
+    reselect() {
+      for (const [index, element] of drawn) {
+        const item = items.get(index);
+        element.setAttribute("aria-selected", String(item !== undefined && isSelected(item)));
+      }
+    },
     point,
     /** Another list; its first items, where they are there already. @param {{total: number, items: T[]} | null} first */
     reset(first) {
       turn += 1;
       [items, asked, active] = [new Map(), new Set(), 0];
-      for (const element of drawn.values()) element.remove();
       drawn = new Map();
-      box.scrollTop = 0;
+      spacer.replaceChildren();
+      if (scrolled > 0) box.scrollTop = scrolled = 0;
       total = 0;
       if (first) take(0, first);
-      else load(0);
-      spacer.style.height = `${total * ROW_HEIGHT}px`;
+      else {
+        spacer.style.height = "0";
+        load(0);
+      }
       draw();
     },
   };

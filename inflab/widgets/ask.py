@@ -189,8 +189,9 @@ class Asking:
         mine = queries.isel(query=[row])
         value = inflab.log_probability(problem, mine).isel(query=0)
         is_target = mine["is_target"].isel(query=0).to_numpy()
-        pieces = mine["vocabulary_text"].sel(vocabulary=mine["token_id"].isel(query=0)).to_numpy()
-        tokens = _tokens(pieces[is_target], value.to_numpy()[is_target])
+        ids = mine["token_id"].isel(query=0).to_numpy()[is_target]  # padding need not be in the vocabulary
+        pieces = mine["vocabulary_text"].sel(vocabulary=ids).to_numpy()
+        tokens = _tokens(pieces, value.to_numpy()[is_target])
         return {"text": text, "log_probability": float(value.sum("token")), "tokens": tokens}
 
     def _index(self, influence: Any) -> Any:

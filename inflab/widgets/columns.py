@@ -75,8 +75,8 @@ class Columns:
         found = []
         for name, (values, code_t) in self._codes.items():
             count = np.bincount(code_t, minlength=len(values)).tolist()
-            counted = [{"value": value, "count": many} for value, many in zip(values, count, strict=True)]
-            found.append({"name": name, "values": sorted(counted, key=lambda one: (-one["count"], str(one["value"])))})
+            ordered = sorted(zip(values, count, strict=True), key=lambda pair: (-pair[1], str(pair[0])))
+            found.append({"name": name, "values": [{"value": value, "count": many} for value, many in ordered]})
         return found
 
     def _match(self, text: str, facets: tuple[tuple[str, tuple[Any, ...]], ...]) -> np.ndarray:

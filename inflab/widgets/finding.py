@@ -10,7 +10,7 @@ import numpy as np
 
 __all__ = ["Texts", "folded", "snippet", "terms"]
 
-_TERM = re.compile(r'"([^"]+)"|(\S+)')
+_TERM = re.compile(r'"([^"]+)"|([^\s"]+)')  # a phrase not closed yet is words
 
 
 def folded(text: str) -> str:

@@ -59,9 +59,9 @@ def rank_biased_overlap(a: np.ndarray, b: np.ndarray, p: float = P) -> float:
     for d, one in enumerate(a.tolist()[:depth], 1):
         if place.get(one, depth + 1) <= depth:
             met_d[max(d, place[one])] += 1
-    d = np.arange(1, depth + 1)
-    agreement_d = met_d.cumsum()[1:] / d
-    return float(agreement_d[-1] * p**depth + (1 - p) / p * (agreement_d * p**d).sum())
+    depth_d = np.arange(1, depth + 1)
+    agreement_d = met_d.cumsum()[1:] / depth_d
+    return float(agreement_d[-1] * p**depth + (1 - p) / p * (agreement_d * p**depth_d).sum())
 
 
 def thinned(n: int, keep: np.ndarray, most: int, seed: int) -> np.ndarray:

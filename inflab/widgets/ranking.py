@@ -175,12 +175,14 @@ class Ranking:
     def places(self, position: int, sign: Sign, kept: Filter) -> np.ndarray:
         """Places in the corpus of what a filter leaves, in order."""
         ranks, _ = self.kept(position, sign, kept)
-        return self._ranked(position, kept).places[sign][ranks - 1]
+        found: np.ndarray = self._ranked(position, kept).places[sign][ranks - 1]
+        return found
 
     def values(self, position: int, kept: Filter) -> np.ndarray:
         """Values of all training sequences that match, of both signs; the range is not applied, NaN not left out."""
         order = self._ranked(position, kept)
-        return order.value_t[self.columns.matching(kept.text, kept.facets)]
+        found: np.ndarray = order.value_t[self.columns.matching(kept.text, kept.facets)]
+        return found
 
     def look_up(self, position: int, train: Any, whole: bool = False) -> dict[str, Any]:
         """One sequence of one query as it stands in its list, unfiltered, by the scores as they were fitted.
@@ -222,7 +224,7 @@ class Ranking:
             "meta": self.columns.meta_of(place),
         }
 
-    def _checked(self, position: int) -> int:
+    def _checked(self, position: Any) -> int:
         if not isinstance(position, int) or not 0 <= position < len(self._source.ids):
             raise SettingError(f"position={position!r} must lie between 0 and {len(self._source.ids) - 1}")
         return position

@@ -85,7 +85,7 @@ class Sheet:
         """Where to begin: the first place without an answer."""
         return self._next(-1)
 
-    def open(self, place: int) -> dict[str, Any]:
+    def open(self, place: Any) -> dict[str, Any]:
         """The pair at a place; behind the last, none, and what remains.
 
         Args:
