@@ -134,8 +134,7 @@ class Combined(Influence):
             found = found.assign(influence=self._weighed(found["influence"], part))
             total = found if total is None else _added(total, found)
         assert total is not None
-        counts = counts if any(name in total.attrs for name in COUNTS) else {}
-        attrs = {**total.attrs, **self._attrs(kind), **counts}
+        attrs = {**total.attrs, **self._attrs(kind), **(counts if set(COUNTS) & set(total.attrs) else {})}
         result: xr.Dataset = total.assign(influence=total["influence"].assign_attrs(described)).assign_attrs(attrs)
         return result
 

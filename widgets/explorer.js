@@ -45,13 +45,11 @@ function explorer({ model, ask, set, complain, root }) {
   const lists = sequenceLists({
     ask,
     onPick: (item, sign) => isFresh() && set({ selected: { query: page().query.id, train: item.train, rank: item.rank, sign } }),
-    onPin: (train, isPinned) => set({ picks: [...otherPicks(train), ...(isPinned ? [{ query: page().query.id, train, note: "" }] : [])] }),
+    onPin: (train, isPinned, query = page().query.id) => set({ picks: [...otherPicks(train, query), ...(isPinned ? [{ query, train, note: "" }] : [])] }),
     onNote: (one, note) => set({ picks: model.get("picks").map((/** @type {any} */ pick) => (pick.query === one.query && pick.train === one.train ? { ...pick, note } : pick)) }),
   });
-  /** @param {any} pick @param {any} train */
-  const isHere = (pick, train) => pick.query === page().query.id && pick.train === train;
-  /** @param {any} train */
-  const otherPicks = (train) => model.get("picks").filter((/** @type {any} */ pick) => !isHere(pick, train));
+  /** @param {any} train @param {any} query */
+  const otherPicks = (train, query) => model.get("picks").filter((/** @type {any} */ pick) => !(pick.query === query && pick.train === train));
 
   const rankedBy = h("span", {});
   const asFitted = h("div", { class: "ranked-by", role: "status", hidden: "" }, rankedBy, button("Rank as fitted", () => set({ layers: [], damping: null })));

@@ -6,8 +6,10 @@ import { digits, signed } from "./words.js";
 
 /** @typedef {{edges: number[], counts: number[], linear: number, positive: number, negative: number, zero: number, missing: number, units: string, predicts: boolean}} Bins */
 /** @typedef {[number | null, number | null]} Range half open; null is no end */
+/** @typedef {{kind: "chosen" | "pinned" | "shown", label: string, value: number}} Mark */
 
 const [BARS_WIDTH, BARS_HEIGHT, BARS_LEFT, BARS_BOTTOM] = [640, 96, 34, 18];
+const MARKS_SAID = 8; // by name, beside their places in the picture
 
 /** Bins that a drag from one place to another covers. @param {number} from @param {number} to shares of the width @param {number} count */
 export function binsBetween(from, to, count) {
@@ -31,6 +33,12 @@ export function tickEdges(edges, most = 4) {
   return [...kept.map((edge) => -edge).reverse(), ...kept];
 }
 
+/** What stands at a power of ten: +0.01, −10⁻⁵, +100. @param {number} edge */
+export function tickLabel(edge) {
+  const size = digits(Math.abs(edge)).replace("1.00×", "").replace(/\.0+$|(\.\d*[1-9])0+$/, "$1");
+  return (edge < 0 ? "−" : "+") + size;
+}
+
 /**
  * @param {{ask: (kind: string, args?: Record<string, unknown>) => Promise<any>, onRange: (range: Range) => void}} actions
  */
@@ -40,11 +48,12 @@ export function histogram({ ask, onRange }) {
   const readout = h("output", { class: "histogram-readout soft", "aria-live": "polite" });
   const [low, high] = ["From", "to below"].map((word) => h("input", { type: "number", step: "any", "aria-label": `${word}, effect` }));
   const apply = button("Filter to this range", () => range(value(low), value(high)));
+  const said = h("p", { class: "histogram-marked soft" });
   const root = h("details", { class: "histogram" }, h("summary", {}, "Scores of the whole training set"),
-    picture, h("div", { class: "histogram-bar" }, h("label", {}, "from ", low), h("label", {}, "to below ", high), apply, button("All", () => range(null, null)), readout));
+    picture, h("div", { class: "histogram-bar" }, h("label", {}, "from ", low), h("label", {}, "to below ", high), apply, button("All", () => range(null, null)), readout), said);
   /** @type {Bins | null} */
   let shown = null;
-  /** @type {{label: string, value: number}[]} */
+  /** @type {Mark[]} */
   let marked = [];
   /** @type {Range} */
   let kept = [null, null];
@@ -86,19 +95,22 @@ export function histogram({ ask, onRange }) {
     picture.append(svg("line", { x1: BARS_LEFT, x2: BARS_WIDTH, y1: bottom, y2: bottom, class: "histogram-axis" }));
     for (const edge of tickEdges(edges)) {
       const at = edges.findIndex((one) => Math.abs(one - edge) <= 1e-9 + 1e-6 * Math.abs(edge));
-      if (at < 0) continue;
+      if (at < 0 || Math.abs(x(at, n) - x(n / 2, n)) < 24) continue; // the smallest stand too near to one another
       picture.append(svg("line", { x1: x(at, n), x2: x(at, n), y1: bottom, y2: bottom + 3, class: "histogram-axis" }),
-        svg("text", { x: x(at, n), y: BARS_HEIGHT - 4, "text-anchor": at === 0 ? "start" : at === n ? "end" : "middle" }, `${edge < 0 ? "−" : "+"}${digits(Math.abs(edge)).replace(/\.?0+$/, "")}`));
+        svg("text", { x: x(at, n), y: BARS_HEIGHT - 4, "text-anchor": at === 0 ? "start" : at === n ? "end" : "middle" }, tickLabel(edge)));
     }
+    picture.append(svg("text", { x: x(n / 2, n), y: BARS_HEIGHT - 4, "text-anchor": "middle" }, "0"));
     picture.append(svg("text", { x: 0, y: 10 }, Math.max(...counts).toLocaleString("en")), svg("text", { x: 0, y: bottom }, "0"));
-    for (const { label, value: number } of marked) {
-      const bin = binOf(number, edges);
-      if (bin < 0) continue;
-      const at = x(bin + 0.5, n);
-      const mark = svg("path", { d: `M${at - 4} 2 h8 l-4 7 z`, class: "histogram-mark" });
-      mark.append(svg("title", {}, `${label}: ${signed(number)} ${units}`));
-      picture.append(mark);
+    const inSight = new Set(marked.filter(({ kind }) => kind === "shown").map((one) => binOf(one.value, edges)));
+    for (const bin of inSight) if (bin >= 0) picture.append(svg("rect", { x: x(bin, n), y: bottom + 1, width: width / n, height: 3, class: "histogram-shown" }, svg("title", {}, "in sight in the lists")));
+    const named = marked.filter(({ kind, value: number }) => kind !== "shown" && binOf(number, edges) >= 0);
+    for (const { kind, label, value: number } of named) {
+      const at = x(binOf(number, edges) + 0.5, n);
+      const shape = kind === "chosen" ? `M${at - 5} 1 h10 l-5 9 z` : `M${at - 4} 2 h8 l-4 7 z`; // full and hollow
+      picture.append(svg("path", { d: shape, class: `histogram-mark ${kind}` }, svg("title", {}, `${label} (${kind}): ${signed(number)} ${units}`)));
     }
+    const listed = named.slice(0, MARKS_SAID).map(({ kind, label, value: number }) => `${label} (${kind}) ${signed(number)}`);
+    said.textContent = listed.length ? `▼ ${listed.join(", ")}${named.length > MARKS_SAID ? `, and ${named.length - MARKS_SAID} more` : ""}. Line below the axis: in sight in the lists.` : "";
   }
   /** @param {PointerEvent} event */
   const share = (event) => {
@@ -141,7 +153,7 @@ export function histogram({ ask, onRange }) {
       [low.value, high.value] = ["", ""];
       draw();
     },
-    /** @param {{label: string, value: number}[]} marks */
+    /** @param {Mark[]} marks */
     mark(marks) {
       marked = marks;
       if (root.open) draw();

@@ -1,7 +1,7 @@
 // @ts-check
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { binOf, binsBetween, tickEdges } from "./histogram.js";
+import { binOf, binsBetween, tickEdges, tickLabel } from "./histogram.js";
 
 test("a drag covers the bins under it, in either direction, and never leaves the picture", () => {
   assert.deepEqual(binsBetween(0.21, 0.49, 10), [2, 4]);
@@ -24,4 +24,5 @@ test("ticks are powers of ten of both signs, not too many", () => {
   assert.deepEqual(tickEdges(edges, 5), [-1e-2, -1e-3, -1e-4, -1e-5, -1e-6, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2]);
   assert.deepEqual(tickEdges(edges, 2), [-1e-2, -1e-5, 1e-5, 1e-2]);
   assert.deepEqual(tickEdges([-5, -3, 3, 5]), []);
+  assert.deepEqual([0.01, -1, 10, 100, -1e-5, 1e4].map(tickLabel), ["+0.01", "−1", "+10", "+100", "−10⁻⁵", "+10⁴"]);
 });

@@ -39,8 +39,8 @@ export function picksMarkdown(rows) {
   return [head, head.map(() => "---"), ...cells.map((row) => row.map(cell))].map((row) => `| ${row.join(" | ")} |`).join("\n") + "\n";
 }
 
-/** @param {{ask: import("./host.js").Ask, onNote: (pick: PickedOne, note: string) => void, onUnpin: (pick: PickedOne) => void}} actions */
-export function picksPanel({ ask, onNote }) {
+/** @param {{ask: import("./host.js").Ask, onNote: (pick: PickedOne, note: string) => void, onUnpin: (pick: PickedOne) => void, onRows?: (rows: PickedRow[]) => void}} actions */
+export function picksPanel({ ask, onNote, onUnpin, onRows = () => {} }) {
   const list = h("ul", { class: "picks-list" });
   const head = h("summary", {}, "Pinned (0)");
   const said = h("span", { class: "soft", role: "status" });
@@ -61,7 +61,14 @@ export function picksPanel({ ask, onNote }) {
   function line(row) {
     const note = h("input", { type: "text", value: row.note, placeholder: "a note", "aria-label": `Note on sequence ${row.train}`, class: "pick-note" });
     note.addEventListener("change", () => onNote(row, note.value));
-    return h("li", { class: "pick" }, h("span", { class: "pick-what", dir: "auto" }, h("b", {}, `${row.train}`), ` for ${row.query}, `, h("span", { class: "number" }, signed(row.effect)), ` ${row.text}`), note);
+    return h("li", { class: "pick" }, h("span", { class: "pick-what", dir: "auto" }, h("b", {}, `${row.train}`), ` for ${row.query}, `, h("span", { class: "number" }, signed(row.effect)), ` ${row.text}`), note,
+      button("Unpin", () => onUnpin(row), { "aria-label": `Unpin sequence ${row.train}`, class: "unpin" }));
+  }
+  /** A note alone has changed, here or in Python. */
+  function renote() {
+    list.querySelectorAll("input").forEach((field, i) => {
+      if (document.activeElement !== field && shown[i]) field.value = shown[i].note;
+    });
   }
   return {
     root,
@@ -71,10 +78,12 @@ export function picksPanel({ ask, onNote }) {
       shown = picks;
       head.textContent = `Pinned (${picks.length})`;
       root.hidden = picks.length === 0;
-      if (JSON.stringify(before) === JSON.stringify(picks.map(({ query, train }) => [query, train]))) return; // a note alone has changed: its field keeps the focus
+      if (JSON.stringify(before) === JSON.stringify(picks.map(({ query, train }) => [query, train]))) return renote(); // no field loses the focus
       try {
         const rows = picks.length ? await ask("list.picks", { picks }) : [];
-        if (shown === picks) list.replaceChildren(...rows.map(line));
+        if (shown !== picks) return;
+        list.replaceChildren(...rows.map(line));
+        onRows(rows);
       } catch (error) {
         said.textContent = inWords(error);
       }

@@ -20,12 +20,18 @@ import { factor, heat, percent, signed } from "./words.js";
 const LIST_SIGNS = ["positive", "negative"];
 const LIST_HEADS = { positive: "Makes it more likely", negative: "Makes it less likely" };
 const LIST_BARE = { positive: "Highest scores", negative: "Lowest scores" };
+const LEAST_EFFECT = 0.005; // nats: below, the probability stays what it is to three digits
 const LIST_PATIENCE = 250; // ms after the last key of a search
 
 /** What a row says, for those who hear it. @param {ListItem} item @param {ListWindow} about @param {boolean} isPinned */
 export function rowWords(item, { predicts, units }, isPinned) {
   const amount = predicts ? `${signed(item.effect)} nat${factor(item.effect)}, ${percent(item.share)} of the total` : `${signed(item.effect)} ${units === "1" ? "" : units}`;
   return `${item.rank}. ${amount.trim()}.${isPinned ? " Pinned." : ""} ${item.text}`.slice(0, 300);
+}
+
+/** What a row shows of the probability: nothing where there is no prediction, or none worth a digit. @param {ListItem} item @param {ListWindow} about */
+export function likelyWords({ effect }, { predicts }) {
+  return predicts && effect !== null && Math.abs(effect) >= LEAST_EFFECT ? factor(effect).replace(", ", "") : "";
 }
 
 /** How many are listed, in words. @param {ListWindow} about @param {boolean} isFiltered */
@@ -36,17 +42,23 @@ export function countWords({ total, of, share, predicts }, isFiltered) {
 }
 
 /**
- * @param {{ask: import("./host.js").Ask, onPick: (item: ListItem, sign: ListSign) => void, onPin: (train: Plain, isPinned: boolean) => void, onNote: (pick: Pick, note: string) => void, onFilter?: (filter: ListFilter) => void}} actions
+ * @param {{ask: import("./host.js").Ask, onPick: (item: ListItem, sign: ListSign) => void, onPin: (train: Plain, isPinned: boolean, query?: Plain) => void, onNote: (pick: Pick, note: string) => void, onFilter?: (filter: ListFilter) => void}} actions
  */
 export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} }) {
   /** @type {ListFilter} */
   let filter = { text: "", facets: {}, low: null, high: null };
   let place = { position: 0, layers: /** @type {string[] | null} */ (null), damping: /** @type {number | null} */ (null) };
   let pinned = new Set();
+  let pinnedOf = /** @type {Plain} */ (null); // the query
+  /** @type {import("./picks.js").PickedRow[]} */
+  let pinnedRows = [];
   /** @type {any} */
   let selected = {};
   /** @type {Record<ListSign, ListWindow | null>} */
   const shown = { positive: null, negative: null };
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let looking;
+  let isNew = true; // nobody has walked through these lists yet
   const isFiltered = () => filter.text !== "" || filter.low !== null || filter.high !== null || Object.keys(filter.facets).length > 0;
   const asked = () => ({ ...place, ...filter });
 
@@ -83,6 +95,10 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
       onProblem: complain,
     });
     const askWords = newest(ask);
+    list.root.addEventListener("scroll", () => {
+      clearTimeout(looking);
+      if (bars.isOpen()) looking = setTimeout(() => bars.mark(marks()), LIST_PATIENCE);
+    }, { passive: true });
     return { sign, count, head, none, words, list, askWords, root: h("section", { class: "list-column" }, title, list.root, none, words) };
   });
   /** @param {ListItem} item @param {ListSign} sign */
@@ -93,7 +109,7 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
     const isPinned = pinned.has(item.train);
     const pin = h("span", { class: "pin", "aria-hidden": "true", title: isPinned ? "Unpin" : "Pin" }, isPinned ? "●" : "○");
     pin.addEventListener("click", (event) => (event.stopPropagation(), onPin(item.train, !pinned.has(item.train))));
-    const measure = h("div", { class: "measure" }, h("span", { class: "number" }, signed(item.effect)), h("span", { class: "share" }, about.predicts ? percent(item.share) : ""), h("span", { class: "track" }, bar));
+    const measure = h("div", { class: "measure" }, h("span", { class: "number" }, signed(item.effect)), h("span", { class: "share" }, about.predicts ? percent(item.share) : ""), h("span", { class: "track" }, bar), h("span", { class: "as-likely soft" }, likelyWords(item, about)));
     const text = h("div", { class: "snippet", dir: "auto" }, item.text || `sequence ${item.train}`);
     return {
       content: [h("span", { class: "rank" }, String(item.rank), pin), measure, h("div", { class: "said-by" }, text, chips({ id: item.train, ...item.meta }))],
@@ -114,6 +130,7 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
   }
   /** @param {ListPage | null} first */
   function refill(first) {
+    isNew = true;
     problem.hidden = true;
     for (const { sign, list, words } of columns) {
       if (first) told(sign, first[sign]);
@@ -123,6 +140,8 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
     clearTimeout(patience);
     patience = setTimeout(readWords, LIST_PATIENCE);
     if (bars.isOpen()) bars.load();
+    clearTimeout(looking);
+    looking = setTimeout(() => bars.mark(marks()), LIST_PATIENCE);
   }
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let patience;
@@ -174,16 +193,27 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
             const { [name]: _, ...others } = filter.facets;
             setFilter({ facets: chosen.length ? { ...others, [name]: chosen } : others });
           });
-          return h("label", { class: "facet-value" }, box, ` ${String(value) || "(none)"} `, h("span", { class: "soft" }, count.toLocaleString("en")));
+          return h("label", { class: "facet-value" }, box, ` ${String(value ?? "") || "(none)"} `, h("span", { class: "soft" }, count.toLocaleString("en")));
         });
-        return h("details", { class: "facet" }, h("summary", {}, name), h("div", { class: "facet-values" }, ...boxes));
+        const summary = h("summary", {}, name);
+        const facet = h("details", { class: "facet" }, summary, h("div", { class: "facet-values" }, ...boxes));
+        // It lies over the lists: put away when the reader goes on.
+        facet.addEventListener("focusout", ({ relatedTarget: to }) => to instanceof Node && !facet.contains(to) && (facet.open = false));
+        facet.addEventListener("keydown", (event) => {
+          if (event.key !== "Escape" || !facet.open) return;
+          event.preventDefault();
+          event.stopPropagation();
+          facet.open = false;
+          summary.focus();
+        });
+        return facet;
       }));
     } catch (error) {
       complain(error);
     }
   }
 
-  const pins = picksPanel({ ask, onNote, onUnpin: (pick) => onPin(pick.train, false) });
+  const pins = picksPanel({ ask, onNote, onUnpin: (pick) => onPin(pick.train, false, pick.query), onRows: (rows) => (pinnedRows = rows, bars.mark(marks())) });
   const pin = button("Pin", () => selected.train !== undefined && onPin(selected.train, !pinned.has(selected.train)), { class: "pin-chosen", "aria-pressed": "false" });
   return {
     root: h("section", { class: "sequence-lists", "aria-label": "Ranked training sequences" },
@@ -202,9 +232,12 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
     choose(wanted) {
       selected = wanted ?? {};
       for (const { sign, list } of columns) {
-        if (selected.sign === sign && !isFiltered()) list.point(selected.rank - 1);
+        // Whoever walks through a list is not called back to what was picked there.
+        const isWalked = /** @type {Document} */ (list.root.getRootNode()).activeElement === list.root;
+        if (selected.sign === sign && !isFiltered() && (isNew || !isWalked)) list.point(selected.rank - 1);
         list.reselect();
       }
+      isNew = false;
       pin.hidden = selected.train === undefined;
       markPin();
       bars.mark(marks());
@@ -214,13 +247,17 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
       const before = [...pinned].join();
       pinned = new Set(here.map((pick) => pick.train));
       if ([...pinned].join() !== before) columns.forEach(({ list }) => list.redraw());
+      pinnedOf = here[0]?.query ?? null;
       pins.update(all);
+      if (all.length === 0) pinnedRows = [];
+      bars.mark(marks());
       markPin();
     },
     start: readFacets,
     cleanUp() {
       clearTimeout(patience);
       clearTimeout(typing);
+      clearTimeout(looking);
     },
   };
   function markPin() {
@@ -230,8 +267,15 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
   }
   /** What the histogram marks. */
   function marks() {
-    const item = selected.sign && shown[/** @type {ListSign} */ (selected.sign)] ? columns[LIST_SIGNS.indexOf(selected.sign)].list.item(selected.rank - 1) : undefined;
-    return item?.train === selected.train && item?.effect != null ? [{ label: `sequence ${item.train}`, value: item.effect }] : [];
+    const here = columns.flatMap(({ list }) => list.inSight());
+    const item = here.find((one) => one.train === selected.train) ?? columns[LIST_SIGNS.indexOf(selected.sign)]?.list.item(selected.rank - 1);
+    /** @type {{kind: "chosen" | "pinned" | "shown", train: Plain, effect: number | null}[]} */
+    const found = [
+      ...(item?.train === selected.train && item ? [{ kind: /** @type {const} */ ("chosen"), ...item }] : []),
+      ...pinnedRows.filter((row) => pinned.has(row.train) && row.query === pinnedOf).map((row) => ({ kind: /** @type {const} */ ("pinned"), ...row })),
+      ...here.map((one) => ({ kind: /** @type {const} */ ("shown"), ...one })),
+    ];
+    return found.flatMap(({ kind, train, effect }) => (effect === null ? [] : [{ kind, label: `sequence ${train}`, value: effect }]));
   }
 }
 
@@ -240,12 +284,12 @@ function listsAlone({ model, ask, set }) {
   const steps = stepper({ onStep: (position) => set({ position }) });
   const card = queryCard();
   const here = () => model.get("_page").query.id;
-  /** @param {Pick} pick @param {Plain} train */
-  const isIt = (pick, train) => pick.query === here() && pick.train === train;
+  /** @param {Pick} pick @param {Plain} train @param {Plain} query */
+  const isIt = (pick, train, query) => pick.query === query && pick.train === train;
   const lists = sequenceLists({
     ask,
     onPick: (item, sign) => set({ selected: { query: here(), train: item.train, rank: item.rank, sign } }),
-    onPin: (train, isPinned) => set({ picks: [...model.get("picks").filter((/** @type {Pick} */ pick) => !isIt(pick, train)), ...(isPinned ? [{ query: here(), train, note: "" }] : [])] }),
+    onPin: (train, isPinned, query = here()) => set({ picks: [...model.get("picks").filter((/** @type {Pick} */ pick) => !isIt(pick, train, query)), ...(isPinned ? [{ query, train, note: "" }] : [])] }),
     onNote: (pick, note) => set({ picks: model.get("picks").map((/** @type {Pick} */ one) => (one.query === pick.query && one.train === pick.train ? { ...one, note } : one)) }),
     onFilter: ({ text, facets }) => set({ text, facets }),
   });

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { csvCell, picksCsv, picksMarkdown } from "./picks.js";
-import { countWords, rowWords } from "./sequence_list.js";
+import { countWords, likelyWords, rowWords } from "./sequence_list.js";
 import { rowsInSight } from "./virtual_list.js";
 
 const about = { total: 3, of: 40, share: 0.25, most: 1, units: "nat per added copy", predicts: true, items: [] };
@@ -18,6 +18,12 @@ test("a score that predicts nothing is no likelihood", () => {
   assert.equal(rowWords(item, { ...about, predicts: false, units: "1" }, false), "2. −0.500. words");
   assert.equal(rowWords(item, { ...about, predicts: false, units: "nat" }, false), "2. −0.500 nat. words");
   assert.equal(countWords({ ...about, predicts: false }, true), "3 of 40");
+});
+
+test("a row says what it does to the probability, where that is a prediction worth a digit", () => {
+  assert.equal(likelyWords(item, about), "×0.607 as likely");
+  assert.deepEqual([0.001, 2, null].map((effect) => likelyWords({ ...item, effect }, about)), ["", "", ""]);
+  assert.equal(likelyWords(item, { ...about, predicts: false }), "");
 });
 
 test("a count says what a filter leaves and how much of the total that is", () => {

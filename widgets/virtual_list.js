@@ -85,7 +85,9 @@ export function virtualList({ label, row, isSelected, onPick, onKey = () => fals
       take(start, answer);
       redraw(start, start + WINDOW_SIZE);
     } catch (error) {
-      if (mine === turn) onProblem(error);
+      if (mine !== turn) return;
+      asked.delete(start); // the next scroll asks again
+      onProblem(error);
     }
   }
   /** @param {number} start @param {{total: number, items: T[]}} answer */
@@ -144,6 +146,11 @@ export function virtualList({ label, row, isSelected, onPick, onKey = () => fals
     focus: () => box.focus(),
     total: () => total,
     item: (/** @type {number} */ index) => items.get(index),
+    /** Items whose rows the reader sees. @returns {T[]} */
+    inSight() {
+      const [from, to] = [Math.floor(scrolled / ROW_HEIGHT), Math.ceil((scrolled + height) / ROW_HEIGHT)];
+      return [...Array(Math.max(0, to - from)).keys()].flatMap((i) => items.get(from + i) ?? []);
+    },
     redraw,
     /** What is chosen has changed. */
     reselect() {

@@ -14,7 +14,7 @@ from inflab.widgets.sequence_list import SequenceList
 from inflab.widgets.stepper import QueryStepper
 from inflab.widgets.tail_plot import TailPlot
 from inflab.widgets.token_view import TokenView
-from inflab.widgets.what_if import WhatIfPanel
+from inflab.widgets.what_if_panel import WhatIfPanel
 
 __all__ = [
     "AskPanel", "Compare", "CurvaturePanel", "Explorer", "LayerProfile", "PairMap", "QueryStepper", "Rating",

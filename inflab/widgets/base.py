@@ -55,6 +55,7 @@ class Part(anywidget.AnyWidget):
         self._esm = module(self.part)
         self._css = styles(self.part)
         self._answers: dict[str, Callable[..., Any]] = dict(answers or {})
+        self._failed = ""
         super().__init__(**traits)
         self.on_msg(self._on_question)
 
@@ -73,14 +74,15 @@ class Part(anywidget.AnyWidget):
             answer = self._answers.get(kind)
             if answer is None:
                 raise LookupError(f"nobody answers {kind!r}")
-            self.error = ""
             if "progress" in inspect.signature(answer).parameters:
                 args = {**args, "progress": Progress(lambda message: self.send({"id": number, "progress": message}))}
             self.send({"id": number, "answer": sendable(answer(**args))})
+            if kind == self._failed:  # what had failed goes again; what others said stays
+                self._failed, self.error = "", ""
         except KeyboardInterrupt:
             self.send({"id": number, "error": "interrupted"})
         except Exception as error:
-            self.error = in_words(error)
+            self._failed, self.error = kind, in_words(error)
             self.send({"id": number, "error": self.error})
 
 

@@ -14,7 +14,7 @@ _DECADES = 6  # the tail is what is looked at: smaller values share the middle b
 
 
 def signed_bins(value_t: np.ndarray) -> dict[str, Any]:
-    """Counts over bins of -most ... -linear, linear ... most; between +-linear lies one bin.
+    """Counts over bins of equal width in the logarithm, eight a decade, both signs; between +-linear lies one bin.
 
     Args:
         value_t: values; NaN and infinity are counted apart.
@@ -32,14 +32,12 @@ def signed_bins(value_t: np.ndarray) -> dict[str, Any]:
     if not len(size_t):
         return {"edges": [], "counts": [], "linear": 0.0, **about}
     most = float(size_t.max())
-    # A power of ten, so that ticks can be: below it lie a twentieth of the values at most, or those out of reach.
+    # A power of ten, and edges at those that follow, so that ticks can be: below it lie a twentieth of the values at
+    # most, or those out of reach.
     power = max(math.floor(math.log10(np.quantile(size_t, 0.05))), math.ceil(math.log10(most)) - _DECADES)
-    linear = min(10.0**power, most)
-    n_bin = max(1, math.ceil(_PER_DECADE * math.log10(most / linear) - 1e-9))
-    # As they are sent, so that a range of edges keeps what its bins count; the ends hold the extremes.
-    edge_e = np.array([_rounded(linear * (most / linear) ** (i / n_bin)) for i in range(n_bin + 1)])
-    edge_e[-1] = _rounded(most * 1.0001)
-    edge_e = np.unique(edge_e)
+    # As they are sent, so that a range of edges keeps what its bins count; the ends lie beyond the extremes.
+    edge_e = np.array([_edge(power, i) for i in range(_PER_DECADE * (_DECADES + 2))])
+    edge_e = edge_e[: max(2, int(np.searchsorted(edge_e, most, side="right")) + 1)]
     edges = np.concatenate([-edge_e[::-1], edge_e])
     # Half-open, [low, high): as the lists are filtered. searchsorted, because np.histogram closes the last bin.
     place_t = np.searchsorted(edges, finite_t, side="right") - 1
@@ -47,5 +45,5 @@ def signed_bins(value_t: np.ndarray) -> dict[str, Any]:
     return {"edges": edges.tolist(), "counts": counts.tolist(), "linear": float(edge_e[0]), **about}
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.6g}")
+def _edge(power: int, i: int) -> float:
+    return float(f"{10 ** (i % _PER_DECADE / _PER_DECADE):.6g}e{power + i // _PER_DECADE}")

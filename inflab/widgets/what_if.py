@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import traitlets
 import xarray as xr
 
 import inflab
@@ -23,11 +22,10 @@ from inflab.errors import CorpusError, SettingError
 from inflab.progress import telling
 from inflab.select import top
 from inflab.widgets.asking import by_question, combine, live
-from inflab.widgets.base import Answers, Part, Progress
-from inflab.widgets.opening import open_source
+from inflab.widgets.base import Answers, Progress
 from inflab.widgets.payload import UNITS, clean, measure, plain
 
-__all__ = ["WhatIf", "WhatIfPanel"]
+__all__ = ["WhatIf"]
 
 _STRONGEST = 8  # queries in the table of what a removal does to the batch
 _FIRST = 8  # sequences of a sign to choose from
@@ -292,35 +290,3 @@ def _log_probabilities(influence: Any, corpus: xr.Dataset) -> list[float] | None
         return None
     found: list[float] = inflab.log_probability(problem, corpus).sum("token").to_numpy().tolist()
     return found
-
-
-class WhatIfPanel(Part):
-    """What if, alone.
-
-    Args:
-        influence: a fitted Influence with its problem, or a saved explanation.
-        queries: the query batch of an Influence.
-        recipe: how the model was trained, to retrain.
-        tokenizer: the model's own, to score edits.
-        position: of the query that is shown.
-
-    Raises:
-        SettingError: when `position` is outside the batch.
-    """
-
-    part = "what_if"
-
-    position = traitlets.Int(0).tag(sync=True)
-    """Which query is shown. `int`, 0."""
-
-    picks: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    """Ids of sequences to choose from, before those at the ends of the query's list. `list`, []."""
-
-    def __init__(
-        self, influence: Any, queries: Any = None, *, recipe: Any = None, tokenizer: Any = None, position: int = 0
-    ) -> None:
-        source = open_source(influence, queries, 1)
-        if not 0 <= position < len(source.ids):
-            raise SettingError(f"position={position!r} must lie between 0 and {len(source.ids) - 1}")
-        self._what_if = WhatIf(source, recipe, tokenizer)
-        super().__init__(self._what_if.answers(), position=position)

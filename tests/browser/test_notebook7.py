@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import inflab
 from tests.browser.lab import Lab, running_lab
+from tests.widgets.synthetic import explanation
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -24,7 +26,8 @@ CELLS = (
     "      button.onclick = () => { model.set('n', model.get('n') + 1); model.save_changes(); };\n"
     "      model.on('change:n', draw); draw(); el.append(button); } };'''\n"
     "    n = traitlets.Int(0).tag(sync=True)\n\ncounted = Count()\ncounted",
-    "print(counted.n)",
+    "explorer = inflab.Explorer(inflab.load('explanation.zarr'), k=5)\nexplorer",
+    "print(counted.n, explorer.position, explorer.selected['rank'], repr(explorer.error))",
 )
 # Of Notebook 7 itself, word for word, whatever is open in it.
 NOISE = {
@@ -43,6 +46,7 @@ def notebook7(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterat
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     book = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    inflab.save(explanation(3, 40, 5), notebooks / "explanation.zarr")
     (notebooks / "small.ipynb").write_text(json.dumps(book), encoding="utf-8")
     with running_lab(tmp_path_factory.mktemp("notebook"), notebooks, "notebook") as server:
         yield server
@@ -63,7 +67,20 @@ def test_a_card_and_a_widget_in_notebook_7(notebook7: Lab, new_page: Callable[..
     button.click()
     expect(page.get_by_role("button", name="pressed 1")).to_be_visible()
     assert notebook7.ask(page, "print(counted.n, '12 parameters' in repr(problem))").strip() == "1 True"
-    assert notebook7.run_last_cell(page).strip() == "1"
+    root = page.get_by_role("group", name="Influence explorer")
+    place = root.get_by_label("Position in the query batch")
+    expect(place).to_have_text("1 / 3")
+    n_cell = page.locator(".jp-Cell").count()
+    root.focus()
+    page.keyboard.press("ArrowRight")
+    expect(place).to_have_text("2 / 3")
+    for key in ("a", "b", "d", "d"):
+        page.keyboard.press(key)
+    assert page.locator(".jp-Cell").count() == n_cell
+    root.get_by_role("listbox", name="Makes it more likely").get_by_role("option").nth(1).click()
+    expect(root.get_by_role("region", name="Chosen sequence")).to_contain_text("rank 2")
+    expect(root.get_by_role("listbox", name="Tokens of the chosen sequence").get_by_role("option").first).to_be_visible()
+    assert notebook7.run_last_cell(page).strip() == "1 1 2 ''"
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
     expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false")
     assert card.evaluate("card => getComputedStyle(card).color") != light
