@@ -1,4 +1,4 @@
-"""The lists on their own in a real browser: filters by key, pins, notes, files, marks, hostile text; test_lists.py scrolls."""
+"""The lists on their own in a real browser: filters, pins, notes, files, marks, hostile text."""
 
 from __future__ import annotations
 
