@@ -36,7 +36,7 @@ export function download(blob, name) {
 export function savePicture(place) {
   /** @param {(drawn: SVGSVGElement | HTMLCanvasElement) => void} save */
   const withPicture = (save) => () => {
-    const drawn = [...(place()?.querySelectorAll("svg, canvas") ?? [])].find((one) => one.getBoundingClientRect().height > 60);
+    const drawn = [...(place()?.querySelectorAll("svg, canvas") ?? [])].find((one) => one.checkVisibility() && one.getBoundingClientRect().height > 60);
     if (drawn) save(/** @type {SVGSVGElement | HTMLCanvasElement} */ (drawn));
     said.textContent = drawn ? "" : "No picture here.";
   };

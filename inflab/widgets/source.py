@@ -5,7 +5,7 @@ Both give the same labelled arrays, one query at a time, so a widget need not kn
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -85,7 +85,7 @@ class SavedSource:
         has_layers = "layer" in self._scores["influence"].dims
         self.can = frozenset([*(["layers"] if has_layers else []), *(["tokens"] if self._tokens else [])])
 
-    @property
+    @cached_property
     def scores(self) -> xr.Dataset:
         """`influence (query, train)` (see `Source`)."""
         return _without_layers(self._scores)

@@ -208,6 +208,27 @@ def test_a_pin_with_a_note_is_a_table_in_python(show_part: Show, explorer: Explo
     assert "'=the same fact" in written  # a spreadsheet takes it as text
 
 
+def test_pictures_are_saved_with_the_colours_they_have(show_part: Show, explorer: Explorer) -> None:
+    from playwright.sync_api import expect
+
+    page = show_part(explorer, dark=True)
+    expect(_tokens(page).get_by_role("option").first).to_be_visible()
+    page.get_by_role("button", name="Save SVG").click()
+    expect(page.get_by_text("No picture here.")).to_be_visible()  # tokens are text
+    for tab in ("Layers", "Tail", "Compare"):
+        page.get_by_role("tab", name=tab, exact=True).click()
+        page.wait_for_timeout(600)
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save SVG").click()
+        written = Path(saved.value.path()).read_text("utf-8")
+        assert written.startswith("<svg")
+        assert "var(--" not in written
+        assert "rgb(" in written
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Save PNG").click()
+        assert Path(saved.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
 def test_keys_stay_inside_and_tab_leaves(show_part: Show, explorer: Explorer) -> None:
     page = show_part(explorer)
     page.evaluate("window.heard = []; document.addEventListener('keydown', (event) => window.heard.push(event.key))")

@@ -22,6 +22,7 @@ SHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 CELLS = (
     "import sys\nimport inflab\ntree = inflab.load('explanation.zarr')",
     "explorer = inflab.Explorer(tree, k=5)\nexplorer",
+    "rating = inflab.widgets.Rating(tree, rater='Ann', per_query=2)\nrating",
     "print([explorer.position, explorer.selected, explorer.error, 'torch' in sys.modules])",
 )
 
@@ -119,6 +120,13 @@ def test_a_saved_explanation_is_stepped_through_and_python_sees_it(lab: Lab, new
     assert (position, error, has_torch) == (2, "", False)
     assert (selected["query"], selected["rank"], selected["sign"]) == ("q2", 2, "negative")
     expect(root.get_by_role("region", name="Chosen sequence")).to_contain_text(f"Sequence {selected['train']}")
+    # Rating, blindly: a key rates and goes on, and the notebook hears nothing of it.
+    rating = page.get_by_role("group", name="Blind rating of relevance")
+    rating.focus()
+    page.keyboard.press("3")
+    expect(rating.locator("output").first).to_contain_text("Pair 2")
+    assert page.locator(".jp-Cell").count() == n_cell
+    assert lab.ask(page, "print(int(rating.ratings['rating'].notnull().sum()))").strip() == "1"
     picks = ast.literal_eval(lab.ask(page, "print(explorer.picks)"))
     assert picks == [{"query": "q2", "train": selected["train"], "note": "dd x"}]
 
@@ -218,6 +226,9 @@ def test_the_quickstart_is_asked_live(lab: Lab, new_page: Callable[..., Any]) ->
     _shoot(root, "curvature-light")
     damping = ast.literal_eval(lab.ask(page, "print(explorer.damping)"))
     assert damping > 0.1
+    _theme(page, "JupyterLab Dark")
+    _shoot(root, "curvature-dark")
+    _theme(page, "JupyterLab Light")
     assert ast.literal_eval(lab.ask(page, "print(explorer.error == '')"))
     expect(_tab(root, "Tail")).to_contain_text("positive")
     _shoot(root, "tail-light")
