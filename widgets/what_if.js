@@ -8,31 +8,42 @@ import { digits, signed } from "./words.js";
 /** @typedef {import("./dom.js").Plain} Plain */
 /** @typedef {{train: Plain, value: number | null, text: string}} WhatIfOne */
 /** @typedef {{effect: number | null, percent?: number | null, measured?: number | null, measured_se?: number | null, measured_percent?: number | null}} WhatIfNumbers */
-/** @typedef {WhatIfNumbers & {trains: Plain[], units: string, n_query: number, batch: (WhatIfNumbers & {position: number, id: Plain, prompt: string, completion: string})[]}} WhatIfRemoved */
+/** @typedef {WhatIfNumbers & {trains: Plain[], units: string, is_contrast?: boolean, n_query: number, batch: (WhatIfNumbers & {position: number, id: Plain, prompt: string, completion: string})[]}} WhatIfRemoved */
 /** @typedef {{train: Plain, before: string, text: string, original: number, edited: number, difference: number, units: string, is_effect: boolean, note: string, log_probability: number[] | null}} WhatIfEdited */
 
-/** "−3.2 nat (−96 %)". @param {number | null | undefined} nats @param {number | null | undefined} percent */
-export function changeWords(nats, percent) {
+const WHAT_IF_FAR = "This is first order: beyond 1 nat, take its size with care.";
+const WHAT_IF_GRADIENT = "A sentence that the model finds unlikely (log-probability) has a larger gradient, so more influence of either sign.";
+
+/** "−3.20 nat (−95.9 %)"; without units where the head of a table has them. @param {number | null | undefined} nats @param {number | null | undefined} percent @param {string} [units] @param {number | null} [spread] standard error */
+export function changeWords(nats, percent, units = "", spread = null) {
   if (nats === null || nats === undefined) return "–";
+  const about = spread === null ? "" : ` ± ${digits(Math.abs(spread))}`;
   const share = percent === null || percent === undefined ? "" : ` (${percent < 0 ? "−" : "+"}${digits(Math.abs(percent))} %)`;
-  return `${signed(nats)}${share}`;
+  return `${signed(nats)}${about}${units && ` ${units}`}${share}`;
 }
 
 /** What was found when documents were left out, in a sentence. @param {WhatIfRemoved} found */
 export function removedWords(found) {
   const many = found.trains.length === 1 ? "this document" : `these ${found.trains.length} documents together`;
-  const less = (found.effect ?? 0) < 0 ? "less" : "more";
-  const predicted = `Leaving out ${many} is predicted to change this query by ${changeWords(found.effect, found.percent)} ${found.units}: ${less} likely.`;
-  if (found.measured === undefined) return predicted;
-  const spread = found.measured_se === null || found.measured_se === undefined ? "" : ` ± ${digits(Math.abs(found.measured_se))}`;
-  return `${predicted} Trained again without: ${changeWords(found.measured, found.measured_percent)}${spread} ${found.units}.`;
+  const effect = found.effect ?? 0;
+  const which = found.is_contrast ? "the first completion " : "";
+  const against = found.is_contrast ? " against the second" : "";
+  const meaning = effect === 0 ? "" : `: ${which}${effect < 0 ? "less" : "more"} likely${against}`;
+  const predicted = `Leaving out ${many} is predicted to change this query by ${changeWords(found.effect, found.percent, found.units)}${meaning}.`;
+  if (found.measured === undefined) return Math.abs(effect) > 1 ? `${predicted} ${WHAT_IF_FAR}` : predicted;
+  return `${predicted} Trained again without: ${changeWords(found.measured, found.measured_percent, found.units, found.measured_se)}.`;
+}
+
+/** Words on the left, numbers on the right. @param {string[]} heads */
+function whatIfHeads(heads) {
+  return h("tr", {}, ...heads.map((words, i) => h("th", { scope: "col", class: i ? "number" : "" }, words)));
 }
 
 /** @param {{ask: import("./host.js").Ask, onStep?: (position: number) => void}} actions */
 export function whatIfPanel({ ask, onStep = () => {} }) {
   const askStart = newest(ask);
   let now = { position: 0, selected: /** @type {any} */ (null), picks: /** @type {any[]} */ ([]) };
-  /** @type {Map<string, {one: WhatIfOne, box: HTMLInputElement}>} */
+  /** @type {Map<string, {one: WhatIfOne, box: HTMLInputElement, isMine: boolean}>} isMine: ticked by the reader, so kept when another sequence is looked at */
   let boxes = new Map();
   let drawn = "";
   /** @type {WhatIfEdited[]} */
@@ -51,23 +62,29 @@ export function whatIfPanel({ ask, onStep = () => {} }) {
   const measure = button("Retrain and measure", () => remove(true));
   const work = waiting(ask, (isBusy) => [predict, measure].forEach((one) => one.setAttribute("aria-disabled", String(isBusy || (one === measure && noRetraining.textContent !== "")))));
   byId.addEventListener("keydown", async (event) => {
-    if (event.key !== "Enter" || byId.value.trim() === "") return;
+    if (event.key !== "Enter" || event.isComposing || byId.value.trim() === "") return;
     work.complain("");
     try {
-      add(await ask("whatif.find", { position: now.position, train: byId.value.trim() }), true);
+      add(await ask("whatif.find", { position: now.position, train: byId.value.trim() }), true, true);
       byId.value = "";
     } catch (error) {
       work.complain(inWords(error));
     }
   });
-  /** @param {WhatIfOne} one @param {boolean} isTicked */
-  function add(one, isTicked) {
+  /** @param {WhatIfOne} one @param {boolean} isTicked @param {boolean} isMine */
+  function add(one, isTicked, isMine) {
     const key = JSON.stringify(one.train);
     const known = boxes.get(key);
-    if (known) return void (known.box.checked ||= isTicked);
+    if (known) {
+      known.box.checked ||= isTicked;
+      known.isMine ||= isMine;
+      return;
+    }
     const box = h("input", { type: "checkbox" });
     box.checked = isTicked;
-    boxes.set(key, { one, box });
+    const entry = { one, box, isMine };
+    box.addEventListener("change", () => (entry.isMine = true));
+    boxes.set(key, entry);
     list.append(h("label", { class: "what-if-one" }, box, h("span", { class: "number" }, signed(one.value)), h("span", { class: "what-if-text", dir: "auto" }, h("b", {}, `${one.train} `), one.text)));
   }
   const ticked = () => [...boxes.values()].filter(({ box }) => box.checked).map(({ one }) => one.train);
@@ -86,11 +103,10 @@ export function whatIfPanel({ ask, onStep = () => {} }) {
     const isMeasured = batch.some((row) => row.measured !== undefined);
     const heads = ["query", `predicted, ${units}`, ...(isMeasured ? [`measured, ${units}`] : [])];
     const rows = batch.map((row) => {
-      const go = button(`${row.prompt}${row.completion}`.slice(0, 80) || String(row.id), () => onStep(row.position), { class: "what-if-query", dir: "auto", title: "Go to this query" });
-      const spread = row.measured_se === null || row.measured_se === undefined ? "" : ` ± ${digits(Math.abs(row.measured_se))}`;
-      return h("tr", {}, h("th", { scope: "row" }, go), h("td", { class: "number" }, changeWords(row.effect, row.percent)), ...(isMeasured ? [h("td", { class: "number" }, `${changeWords(row.measured, row.measured_percent)}${spread}`)] : []));
+      const go = button([...`${row.prompt}${row.completion}`].slice(0, 80).join("") || String(row.id), () => onStep(row.position), { class: "what-if-query", dir: "auto", title: "Go to this query" });
+      return h("tr", {}, h("th", { scope: "row" }, go), h("td", { class: "number" }, changeWords(row.effect, row.percent)), ...(isMeasured ? [h("td", { class: "number" }, changeWords(row.measured, row.measured_percent, "", row.measured_se))] : []));
     });
-    return h("table", {}, h("caption", {}, `The ${batch.length} of ${n_query} queries that change most`), h("thead", {}, h("tr", {}, ...heads.map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, ...rows));
+    return h("table", {}, h("caption", {}, `The ${batch.length} of ${n_query} queries that change most`), h("thead", {}, whatIfHeads(heads)), h("tbody", {}, ...rows));
   }
 
   // ---- edit
@@ -102,18 +118,20 @@ export function whatIfPanel({ ask, onStep = () => {} }) {
   const editWork = waiting(ask, (isBusy) => score.setAttribute("aria-disabled", String(isBusy)));
   const history = h("div", { class: "what-if-history", "aria-live": "polite" });
   const editBox = h("div", { class: "what-if-edit" }, text, h("div", { class: "what-if-row" }, score, back), editWork.root, history);
+  /** Whose sentence is in the field. @type {Plain | undefined} */
+  let written;
   const original = () => boxes.get(JSON.stringify(now.selected?.train))?.one.text ?? "";
   text.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     edit();
   });
   async function edit() {
     if (!now.selected) return;
-    const place = now.position;
+    const [position, train] = [now.position, now.selected.train];
     /** @type {WhatIfEdited | undefined} */
-    const found = await editWork.run("Scoring the edit", "whatif.edit", { position: place, train: now.selected.train, text: text.value });
-    if (!found || place !== now.position) return;
+    const found = await editWork.run("Scoring the edit", "whatif.edit", { position, train, text: text.value });
+    if (!found || position !== now.position || train !== now.selected?.train) return;
     edits = [found, ...edits].slice(0, 8);
     drawEdits();
   }
@@ -124,34 +142,40 @@ export function whatIfPanel({ ask, onStep = () => {} }) {
       h("td", { dir: "auto", class: "what-if-text" }, words), h("td", { class: "number" }, signed(value)), h("td", { class: "number" }, change === null ? "" : signed(change)), h("td", { class: "number" }, p === undefined ? "" : signed(p)));
     const heads = ["sentence", first.units, "change", "log-probability, nat"];
     history.replaceChildren(
-      h("table", {}, h("thead", {}, h("tr", {}, ...heads.map((words) => h("th", { scope: "col" }, words)))),
+      h("table", {}, h("thead", {}, whatIfHeads(heads)),
         h("tbody", {}, line(`${first.before} (as it was)`, first.original, null, first.log_probability?.[0]), ...edits.map((one) => line(one.text, one.edited, one.difference, one.log_probability?.[1])))),
+      ...(first.log_probability ? [h("p", { class: "soft" }, WHAT_IF_GRADIENT)] : []),
       ...(first.note ? [h("p", { class: "soft" }, first.note)] : []));
   }
 
   async function start() {
-    const key = JSON.stringify([now.position, now.selected?.train, now.picks]);
+    const { position, selected, picks } = now;
+    const key = JSON.stringify([position, selected?.train, picks]);
     if (key === drawn) return;
     drawn = key;
     try {
-      const found = await askStart("whatif.start", { position: now.position });
+      const found = await askStart("whatif.start", { position });
       if (found === undefined) return;
-      const kept = new Set(ticked().map((train) => JSON.stringify(train)));
+      const known = new Map(found.candidates.map((/** @type {WhatIfOne} */ one) => [JSON.stringify(one.train), one]));
+      const wanted = [selected?.train, ...picks].filter((train) => train !== undefined && train !== null);
+      const first = await Promise.all(wanted.map((train) => known.get(JSON.stringify(train)) ?? ask("whatif.find", { position, train })));
+      if (key !== drawn) return; // the reader went on
+      const kept = new Set([...boxes].filter(([, { box, isMine }]) => isMine && box.checked).map(([train]) => train));
       boxes = new Map();
       list.replaceChildren();
-      const wanted = [now.selected?.train, ...now.picks].filter((train) => train !== undefined && train !== null);
-      const known = new Map(found.candidates.map((/** @type {WhatIfOne} */ one) => [JSON.stringify(one.train), one]));
-      for (const train of wanted) add(known.get(JSON.stringify(train)) ?? (await ask("whatif.find", { position: now.position, train })), true);
-      for (const one of found.candidates) add(one, kept.has(JSON.stringify(one.train)));
+      for (const one of first) add(one, true, kept.has(JSON.stringify(one.train)));
+      for (const one of found.candidates) add(one, kept.has(JSON.stringify(one.train)), kept.has(JSON.stringify(one.train)));
       const { removal, retrain, edit: editing } = found.why_not;
-      [noRemoval.textContent, noRetraining.textContent, noEdit.textContent] = [removal, retrain, editing || (now.selected ? "" : "Pick a sequence to edit it.")];
+      [noRemoval.textContent, noRetraining.textContent, noEdit.textContent] = [removal, retrain, editing || (selected ? "" : "Pick a sequence to edit it.")];
       noRemoval.hidden = removal === "";
       outBox.hidden = removal !== "";
-      measure.setAttribute("aria-disabled", String(retrain !== ""));
+      measure.setAttribute("aria-disabled", String(retrain !== "" || work.busy()));
       noEdit.hidden = noEdit.textContent === "";
       editBox.hidden = !noEdit.hidden;
-      text.value = original();
+      if (written !== selected?.train) text.value = original(); // what is being typed stays
+      written = selected?.train;
     } catch (error) {
+      if (key === drawn) drawn = ""; // to be asked again
       work.complain(inWords(error));
     }
   }

@@ -48,7 +48,7 @@ class _Parcel:
         try:
             header, frames = serialize(problem, on_error="raise")
         except Exception as error:  # whatever a user's class raises
-            why, name = error.__cause__ or error, repr(problem)
+            why, name = error.__cause__ or error, repr(problem).partition("\n")[0]
             raise SettingError(
                 f"client= cannot send {name} to workers ({type(why).__name__}: {why}); have workers load the model "
                 "themselves (copyreg.pickle), or leave out what cannot be pickled"

@@ -94,7 +94,7 @@ class Asking:
             `tokens` with text and log-probability, `stopped`, `seconds`.
         """
         influence = live(self.source, self.tokenizer, "asking")
-        began = time.perf_counter()
+        prompt, began = clean(prompt), time.perf_counter()
         with telling(progress or Progress()):
             found = inflab.complete(
                 influence.problem, prompt, self.tokenizer, tokens=n_tokens, temperature=temperature, seed=seed

@@ -15,6 +15,7 @@ import xarray as xr
 from inflab.corpus import encode
 from inflab.effects import predicts
 from inflab.errors import CorpusError, SettingError
+from inflab.widgets.payload import clean
 
 __all__ = ["by_question", "combine", "encoded", "fresh_id", "live", "rows_of"]
 
@@ -40,7 +41,7 @@ def live(source: Any, tokenizer: Any, what: str) -> Any:
             f"{what} needs the model, and this is a saved explanation; open an Influence with its problem"
         )
     if tokenizer is None:
-        raise SettingError(f"{what} needs a tokenizer; pass tokenizer= to Explorer, the one of the model")
+        raise SettingError(f"{what} needs a tokenizer; pass tokenizer=, the one of the model")
     return source.influence
 
 
@@ -69,6 +70,7 @@ def encoded(influence: Any, tokenizer: Any, prompt: str, completions: Sequence[s
         CorpusError: when a text is empty, without a token, or too long; in the reader's words.
         SettingError: when both completions are the same.
     """
+    prompt, completions = clean(prompt), [clean(text) for text in completions]  # half an emoji is no text to encode
     if not prompt.strip():
         raise CorpusError("the prompt is empty; type the text that the completion goes on from")
     if any(not text for text in completions):

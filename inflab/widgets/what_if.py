@@ -167,6 +167,7 @@ class WhatIf:
         influence = live(self.source, self.tokenizer, "an edit")
         (name,) = self._ids([train])
         before = str(self._column("text", [name])[0])
+        text = clean(text)
         if not text.strip():
             raise CorpusError("the edited text is empty; leave the document out instead")
         both, note = self._edited(name, [before, text])
@@ -219,9 +220,13 @@ class WhatIf:
             "trains": [plain(one) for one in ids],
             **numbers(at[self.source.ids[position]]),
             "units": str(found["effect"].attrs["units"]),
+            "is_contrast": self._is_contrast(position),
             "n_query": len(at),
             "batch": [{"position": place, **self._query(place), **own} for place, own in rows],
         }
+
+    def _is_contrast(self, position: int) -> bool:
+        return self.source.queries is not None and len(self.source.measured(position)[1]) > 1
 
     def _query(self, position: int) -> dict[str, Any]:
         row = self.source.scores.isel(query=position)
@@ -274,7 +279,7 @@ class WhatIf:
     def _no_retraining(self) -> str:
         if self.source.influence is None or self.source.queries is None:
             return "Retraining needs the model and its corpus; this is a saved explanation."
-        return "" if self.recipe is not None else "To retrain, pass recipe= to Explorer: how the model was trained."
+        return "" if self.recipe is not None else "To retrain, pass recipe=: how the model was trained."
 
     def _no_edit(self) -> str:
         try:

@@ -243,6 +243,7 @@ def test_the_quickstart_is_asked_live(lab: Lab, new_page: Callable[..., Any]) ->
     assert lab.ask(page, "print(explorer.scores.sizes['query'])").strip() == "101"
     # What if.
     what_if = _tab(root, "What if")
+    expect(what_if.get_by_role("checkbox").first).to_be_checked()
     what_if.get_by_role("button", name="Predict").click()
     expect(what_if).to_contain_text("is predicted to change this query by")
     sentence = what_if.get_by_label("The sentence, to be edited")

@@ -79,7 +79,8 @@ def test_a_card_and_a_widget_in_notebook_7(notebook7: Lab, new_page: Callable[..
     assert page.locator(".jp-Cell").count() == n_cell
     root.get_by_role("listbox", name="Makes it more likely").get_by_role("option").nth(1).click()
     expect(root.get_by_role("region", name="Chosen sequence")).to_contain_text("rank 2")
-    expect(root.get_by_role("listbox", name="Tokens of the chosen sequence").get_by_role("option").first).to_be_visible()
+    tokens = root.get_by_role("listbox", name="Tokens of the chosen sequence")
+    expect(tokens.get_by_role("option").first).to_be_visible()
     assert notebook7.run_last_cell(page).strip() == "1 1 2 ''"
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
     expect(page.locator("body")).to_have_attribute("data-jp-theme-light", "false")

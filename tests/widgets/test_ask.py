@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import inflab
 from inflab import Explorer
 from inflab.errors import CorpusError, SettingError
-from inflab.widgets.ask import Asking
+from inflab.widgets.ask import Asking, AskPanel
 from tests import tiny
 from tests.widgets.synthetic import FakeInfluence, corpus, explanation
 
@@ -84,9 +85,9 @@ def test_what_the_model_says_is_its_greedy_choice_and_changes_nothing(
         answer = explorer._panels.asking.complete(PROMPT, n_tokens=4)
     assert facts.model.generation_config.to_dict() == before
     given = facts.tokenizer(PROMPT, return_tensors="pt")
-    said = facts.model.generate(
-        **given, max_new_tokens=4, do_sample=False, pad_token_id=facts.tokenizer.pad_token_id
-    )[0, given["input_ids"].shape[1] :]
+    said = facts.model.generate(**given, max_new_tokens=4, do_sample=False, pad_token_id=facts.tokenizer.pad_token_id)[
+        0, given["input_ids"].shape[1] :
+    ]
     assert "".join(token["text"] for token in answer["tokens"]) == facts.tokenizer.decode(said)
 
 
@@ -101,8 +102,70 @@ def test_what_cannot_be_asked_is_said(explorer: Explorer, prompt: str, completio
 
 
 def test_without_tokenizer_or_model_the_panel_says_why() -> None:
-    for source in (Explorer(FakeInfluence(), corpus(1, "query"))._source, Explorer(explanation())._source):
+    for source, words in (
+        (Explorer(FakeInfluence(), corpus(1, "query"))._source, "needs a tokenizer; pass tokenizer="),
+        (Explorer(explanation())._source, "this is a saved explanation; open an Influence"),
+    ):
         asking = Asking(source)
-        assert asking.start()["why_not"]
-        with pytest.raises(SettingError):
-            asking.score(PROMPT, COMPLETION)
+        assert words in asking.start()["why_not"]
+        for ask in (asking.complete, lambda prompt: asking.score(prompt, COMPLETION)):  # noqa: B023
+            with pytest.raises(SettingError, match=words):
+                ask(PROMPT)
+    with pytest.raises(SettingError, match="give a fitted Influence"):
+        AskPanel(explanation(), None)
+    with pytest.raises(SettingError, match="needs a tokenizer"):
+        AskPanel(FakeInfluence(), None)
+
+
+def test_only_an_answer_that_was_waited_for_joins(facts: SimpleNamespace) -> None:
+    panel = AskPanel(facts.influence, facts.tokenizer)
+    asking = panel._asking
+    given_up, wanted = (asking.score(PROMPT, COMPLETION, keep=False) for _ in range(2))
+    assert given_up["id"] != wanted["id"]
+    assert panel.asked == []
+    assert asking.keep(wanted["id"]) == {"id": wanted["id"], "position": 0}
+    ((queries, scores, where),) = panel.asked
+    assert (queries["query"].item(), scores["query"].item(), where) == (wanted["id"], wanted["id"], "pass")
+    np.testing.assert_allclose(scores["influence"].isel(query=0), _score(facts, COMPLETION), rtol=1e-5)
+    with pytest.raises(SettingError, match="ask it again"):
+        asking.keep(wanted["id"])
+
+
+def test_chosen_tokens_are_asked_after_what_was_written_before_them(explorer: Explorer, facts: SimpleNamespace) -> None:
+    """As the panel does: what comes before the chosen tokens goes to the prompt."""
+    asking = explorer._panels.asking
+    tokens = asking.complete(PROMPT, n_tokens=3)["tokens"]
+    before, chosen = tokens[0]["text"], "".join(token["text"] for token in tokens[1:])
+    answer = asking.score(PROMPT + before, chosen)
+    said = answer["completions"][0]
+    assert said["log_probability"] == pytest.approx(sum(t["log_probability"] for t in tokens[1:]), abs=1e-4)
+    # Log-probabilities add up, and so do influences on them.
+    whole = _score(facts, before + chosen)
+    first = _score(facts, before)
+    np.testing.assert_allclose(
+        explorer.scores["influence"].isel(query=answer["position"]),
+        whole - first,
+        rtol=1e-2,
+        atol=1e-2 * abs(whole).max(),
+    )
+
+
+def test_two_similarities_are_not_subtracted(facts: SimpleNamespace) -> None:
+    asking = AskPanel(inflab.BM25().fit(facts.problem, progress=False), facts.tokenizer)._asking
+    assert asking.score(PROMPT, COMPLETION)["is_effect"] is False
+    with pytest.raises(SettingError, match="ask each completion alone"):
+        asking.contrast(PROMPT, COMPLETION, " Mira Quell.")
+    with pytest.raises(SettingError, match="both completions are the same"):
+        asking.contrast(PROMPT, COMPLETION, COMPLETION)
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>window.pwned = 1</script>", "\ud800 alone", "\u0000\u001b[31m", "👩‍👩‍👧 مرحبا"]
+)
+def test_any_text_is_text(explorer: Explorer, text: str) -> None:
+    heard: list[Any] = []
+    explorer.send = lambda content, buffers=None: heard.append(content)  # type: ignore[method-assign]
+    explorer._on_question(explorer, {"id": 1, "kind": "ask.score", "args": {"prompt": text, "completion": text}}, [])
+    answer = heard[-1]["answer"]
+    assert answer["position"] == 4
+    json.dumps(answer, allow_nan=False).encode()
