@@ -134,10 +134,19 @@ function explorer({ model, ask, set, complain, root }) {
       profileNote.textContent = answer.can_rank ? "" : "These scores were saved with layers summed: choosing layers changes nothing here.";
     });
   }
-  const curvature = curvaturePanel({ ask, onDamping: (damping) => set({ damping }) });
-  const asks = askPanel({ ask, onQuery: step });
-  const whatIf = whatIfPanel({ ask, onStep: step });
-  const compare = comparePanel({ ask, onPick: (train) => ask("list.find", { position: model.get("position"), train }).then((found) => found && set({ selected: found }), (error) => complain(inWords(error))) });
+  /** For panels that say themselves what failed: once is enough. @type {import("./host.js").Ask} */
+  const askPanels = async (kind, args, onProgress) => {
+    try {
+      return await ask(kind, args, onProgress);
+    } catch (error) {
+      complain("");
+      throw error;
+    }
+  };
+  const curvature = curvaturePanel({ ask: askPanels, onDamping: (damping) => set({ damping }) });
+  const asks = askPanel({ ask: askPanels, onQuery: step });
+  const whatIf = whatIfPanel({ ask: askPanels, onStep: step });
+  const compare = comparePanel({ ask: askPanels, onPick: (train) => ask("list.find", { position: model.get("position"), train }).then((found) => found && set({ selected: found }), (error) => complain(inWords(error))) });
 
   /** @type {Panel[]} */
   const panels = [
@@ -146,7 +155,7 @@ function explorer({ model, ask, set, complain, root }) {
     { name: "layers", title: "Layers", root: h("div", {}, profile.root, profileNote), show: readProfile },
     ...(can("curvature") ? [{ name: "curvature", title: "Curvature", root: curvature.root, show: () => curvature.update({ position: model.get("position"), damping: model.get("damping"), canRescore: can("live") }) }] : []),
     { name: "tail", title: "Tail", root: tail.root, show: () => about(askTail, "tail.query", {}, (answer) => tail.update(answer)) },
-    ...(can("live") ? [{ name: "ask", title: "Ask", root: asks.root, show: () => void asks.update() }] : []),
+    ...(can("live") ? [{ name: "ask", title: "Ask", root: asks.root, show: () => void asks.update({ query: model.get("position") < summary.n_query ? page().query : null }) }] : []),
     ...(can("nats") ? [{ name: "whatif", title: "What if", root: whatIf.root, show: () => void whatIf.update({ position: model.get("position"), selected: chosen(), picks: model.get("picks").map((/** @type {any} */ pick) => pick.train) }) }] : []),
     ...(can("compare") ? [{ name: "compare", title: "Compare", root: compare.root, show: () => compare.update({ position: model.get("position") }) }] : []),
   ].filter(({ name }) => !summary.offline || name === "tokens");

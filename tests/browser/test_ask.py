@@ -71,6 +71,7 @@ def test_questions_are_typed_completed_and_contrasted(show_part: Show, explorer:
     fields.nth(0).fill("")
     ask.get_by_role("button", name="Ask", exact=True).click()
     expect(ask.get_by_role("alert").first).to_contain_text("prompt is empty")
+    expect(page.get_by_role("alert")).to_have_count(1)  # said once
     fields.nth(0).fill("The capital of Gleem is")
     ask.get_by_role("button", name="Ask", exact=True).click()
     expect(place).to_have_text("7 / 7")
