@@ -82,7 +82,9 @@ class Comparing:
             SettingError: when an argument is outside its domain.
         """
         if not 0 <= position < len(self.ids):
-            raise SettingError(f"position={position} must lie between 0 and {len(self.ids) - 1}")
+            raise SettingError(
+                f"position={position} must lie between 0 and {len(self.ids) - 1}: both were asked these queries alone"
+            )
         if sign not in SIGNS or k not in KS:
             raise SettingError(f"k={k!r}, sign={sign!r}: k is one of {KS}, sign one of {SIGNS}")
         values, which = self._of(position)

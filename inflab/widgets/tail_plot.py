@@ -84,6 +84,7 @@ class Tails:
     """
 
     def __init__(self, source: Source) -> None:
+        self._source = source
         self._drawn = _Drawn(source.scores, 100)
 
     def answers(self) -> Answers:
@@ -92,6 +93,8 @@ class Tails:
 
     def query(self, position: int) -> dict[str, Any]:
         """Curves, fit and words of one query: `ccdf`, `fit`, `coverage`, `units`, `words`."""
+        if len(self._drawn.ids) != len(self._source.ids):  # questions were asked since
+            self._drawn = _Drawn(self._source.scores, 100)
         return self._drawn.of(position)
 
 

@@ -109,7 +109,9 @@ def test_layers_rank_again_and_keep_a_place_of_their_own(explorer: Explorer) -> 
         saved.layers = layers
 
 
-def test_a_question_that_was_asked_joins_the_batch(explorer: Explorer, influence: FakeInfluence) -> None:
+def test_a_question_that_was_asked_joins_the_batch(influence: FakeInfluence) -> None:
+    explorer = Explorer(influence, corpus(4, "query"), k=5, compare=FakeInfluence(seed=5))
+    assert _asked(explorer, "tail.query", position=0)["words"]
     asked = corpus(7, "query").isel(query=[5, 6])
     scores = influence.score(asked)
     difference = scores.isel(query=[0]).copy()
@@ -121,6 +123,8 @@ def test_a_question_that_was_asked_joins_the_batch(explorer: Explorer, influence
     best = explorer._item
     assert best["effect"] == pytest.approx(float(difference["influence"].max()) / 40, rel=1e-5)
     assert explorer.tokens is not None
+    assert _asked(explorer, "tail.query", position=4)["words"]
+    assert "asked these queries alone" in _asked(explorer, "compare.query", position=4, k=10, sign="positive")
     np.testing.assert_allclose(
         explorer._source.by_layer(4).sum("layer"), difference["influence"].isel(query=0), rtol=1e-4, atol=1e-4
     )
