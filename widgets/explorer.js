@@ -21,7 +21,8 @@ import { comparePanel } from "./compare.js";
 /** @typedef {{query: any, train: any, rank: number, sign: "positive" | "negative"}} Chosen */
 /** What a tab shows; `show` is called when it is looked at and whenever the place changes while it is. @typedef {{name: string, title: string, root: HTMLElement, show: () => void}} Panel */
 
-const LIKELY_WORDS = { positive: "more likely", negative: "less likely" };
+const LIKELY_WORDS = { positive: "make it more likely", negative: "make it less likely" };
+const CONTRAST_WORDS = { positive: "speak for the first completion", negative: "speak for the second completion" };
 const EXPLORER_KEYS = "Keys: ← → step through the queries, ↓ into the list, ↑ ↓ and Enter pick a sequence, Esc goes back, Tab moves on.";
 const PATIENCE = 60; // ms that a reader must stay on a sequence before its tokens are read
 
@@ -171,7 +172,7 @@ function explorer({ model, ask, set, complain, root }) {
   }
   function drawPage() {
     card.update(page().query);
-    lists.update({ ...ranking(), first: page() });
+    lists.update({ ...ranking(), first: page(), contrast: page().contrast });
     drawRanking();
     drawPicks();
     drawPlace();
@@ -197,8 +198,8 @@ function explorer({ model, ask, set, complain, root }) {
     if (!item || item.train !== pair.train) return;
     const isNat = can("nats");
     headline.append(
-      h("b", {}, `Sequence ${pair.train}`), ` · rank ${pair.rank} of those that make it ${LIKELY_WORDS[pair.sign]} · `,
-      ...(isNat ? ["one more copy is predicted, to first order, to change the completion by ", h("b", { class: "number" }, `${signed(item.effect)} nat`), factor(item.effect)] : [h("b", { class: "number" }, signed(item.effect)), ` ${summary.units}`]),
+      h("b", {}, `Sequence ${pair.train}`), ` · rank ${pair.rank} of those that ${(page().contrast ? CONTRAST_WORDS : LIKELY_WORDS)[pair.sign]} · `,
+      ...(isNat ? [`one more copy is predicted, to first order, to change ${page().contrast ? "the first against the second" : "the completion"} by `, h("b", { class: "number" }, `${signed(item.effect)} nat`), factor(item.effect)] : [h("b", { class: "number" }, signed(item.effect)), ` ${summary.units}`]),
       chips(item.meta));
   }
 

@@ -19,6 +19,7 @@ import { factor, heat, percent, signed } from "./words.js";
 /** @type {ListSign[]} */
 const LIST_SIGNS = ["positive", "negative"];
 const LIST_HEADS = { positive: "Makes it more likely", negative: "Makes it less likely" };
+const LIST_CONTRAST = { positive: "Speaks for the first", negative: "Speaks for the second" };
 const LIST_BARE = { positive: "Highest scores", negative: "Lowest scores" };
 const LEAST_EFFECT = 0.005; // nats: below, the probability stays what it is to three digits
 const LIST_PATIENCE = 250; // ms after the last key of a search
@@ -58,6 +59,7 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
   const shown = { positive: null, negative: null };
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let looking;
+  let isContrast = false; // of two completions
   let isNew = true; // nobody has walked through these lists yet
   const isFiltered = () => filter.text !== "" || filter.low !== null || filter.high !== null || Object.keys(filter.facets).length > 0;
   const asked = () => ({ ...place, ...filter });
@@ -121,7 +123,7 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
   function told(sign, answer) {
     shown[sign] = answer;
     const column = columns[LIST_SIGNS.indexOf(sign)];
-    column.head.textContent = answer.predicts ? LIST_HEADS[sign] : LIST_BARE[sign];
+    column.head.textContent = (isContrast ? LIST_CONTRAST : answer.predicts ? LIST_HEADS : LIST_BARE)[sign];
     column.list.root.setAttribute("aria-label", column.head.textContent);
     column.count.textContent = countWords(answer, isFiltered());
     column.list.root.hidden = answer.total === 0;
@@ -223,8 +225,9 @@ export function sequenceLists({ ask, onPick, onPin, onNote, onFilter = () => {} 
     focus: () => columns[shown.positive?.total ? 0 : 1].list.focus(),
     /** What is filtered, said from elsewhere. @param {Partial<ListFilter>} wanted */
     filter: (wanted) => setFilter(wanted, false),
-    /** @param {{position: number, layers?: string[] | null, damping?: number | null, first?: ListPage | null}} now */
-    update({ position, layers = null, damping = null, first = null }) {
+    /** @param {{position: number, layers?: string[] | null, damping?: number | null, first?: ListPage | null, contrast?: boolean}} now contrast: the query holds one completion against another */
+    update({ position, layers = null, damping = null, first = null, contrast = false }) {
+      isContrast = contrast;
       place = { position, layers: layers?.length ? layers : null, damping };
       refill(first && !isFiltered() ? first : null);
     },

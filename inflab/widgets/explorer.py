@@ -14,6 +14,7 @@ import xarray as xr
 from inflab.widgets import export, panels, picks
 from inflab.widgets.base import Part, in_words
 from inflab.widgets.fallback import as_html
+from inflab.widgets.live import LiveSource
 from inflab.widgets.opening import open_source
 from inflab.widgets.ranking import Filter
 from inflab.widgets.source import SIGNS, Source
@@ -81,7 +82,8 @@ class Explorer(Part):
     """What holds for all queries (`panels.summary`). `dict`."""
 
     _page = traitlets.Dict().tag(sync=True)
-    """The query shown and the first window of its two lists (`lists.Lists.page`). `dict`."""
+    """The query shown and the first window of its two lists (`lists.Lists.page`), and whether it is a `contrast` of two
+    completions. `dict`."""
 
     _item = traitlets.Dict().tag(sync=True)
     """The sequence chosen, as a list has it. `dict`, {} when there is none."""
@@ -226,9 +228,10 @@ class Explorer(Part):
     def _on_new(self, queries: xr.Dataset, scores: xr.Dataset, where: str) -> int:
         """A question that was typed joins the batch; of two rows, the second is held against the first."""
         weights = (1.0,) if queries.sizes["query"] == 1 else (1.0, -1.0)
-        position = self._source.add(queries, scores, weights)  # type: ignore[attr-defined]
+        assert isinstance(self._source, LiveSource)  # saved arrays are asked nothing
+        position = self._source.add(queries, scores, weights)
         self._summary = panels.summary(self._source, self._panels)
-        return int(position)
+        return position
 
     def _guard(self, action: Callable[[], None]) -> None:
         try:
@@ -239,7 +242,7 @@ class Explorer(Part):
 
     def _show_page(self) -> None:
         position, kept = self.position, self._filter()
-        self._page = self._lists.page(position, kept)
+        self._page = {**self._lists.page(position, kept), "contrast": self._is_contrast(position)}
         query = self._lists.ranking.ids[position]
         first = [(sign, self._page[sign]["items"][0]) for sign in SIGNS if self._page[sign]["items"]]
         default = {"query": query, "train": first[0][1]["train"], "rank": 1, "sign": first[0][0]} if first else {}
@@ -247,6 +250,9 @@ class Explorer(Part):
         if wanted != self.selected:
             self.selected = wanted
         self._show_item()
+
+    def _is_contrast(self, position: int) -> bool:
+        return isinstance(self._source, LiveSource) and len(self._source.measured(position)[1]) > 1
 
     def _show_item(self) -> None:
         selected = self.selected

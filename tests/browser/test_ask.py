@@ -65,6 +65,8 @@ def test_questions_are_typed_completed_and_contrasted(show_part: Show, explorer:
     ask.get_by_role("button", name="Ask for the difference").click()
     expect(place).to_have_text("6 / 6")
     expect(page.get_by_role("region", name="Query")).to_contain_text("Zorald Pfaff. − Mira Quell.")
+    expect(page.get_by_role("listbox", name="Speaks for the second")).to_be_visible()
+    expect(page.get_by_role("region", name="Chosen sequence")).to_contain_text("speak for the first completion")
     assert explorer.scores.sizes["query"] == 6
     # What cannot be asked is said, and the panel goes on.
     ask.get_by_role("button", name="Ask of one completion").click()

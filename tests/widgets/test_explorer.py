@@ -119,7 +119,7 @@ def test_a_question_that_was_asked_joins_the_batch(influence: FakeInfluence) -> 
     position = explorer._on_new(asked, difference.assign_coords(query=np.array(["ask-1"], dtype=object)), "pass")
     assert (position, explorer._summary["n_query"]) == (4, 5)
     explorer.position = 4
-    assert explorer._page["query"]["id"] == "ask-1"
+    assert (explorer._page["query"]["id"], explorer._page["contrast"]) == ("ask-1", True)
     best = explorer._item
     assert best["effect"] == pytest.approx(float(difference["influence"].max()) / 40, rel=1e-5)
     assert explorer.tokens is not None
