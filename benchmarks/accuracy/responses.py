@@ -137,13 +137,13 @@ def summary(found: xr.Dataset, *, resamples: int = 2000, level: float = 0.95, se
 
     Returns:
         `correlation (case, estimator)` and `interval (case, estimator, bound)`; the differences of EK-FAC to the dot
-        product, `above_dot (case)`, and to LiSSA, `from_lissa (case)`, each with `..._interval (case, bound)`; and
-        `cost_ratio (case)`, LiSSA's seconds over EK-FAC's.
+        product, `above_dot (case)`, and to LiSSA, `from_lissa (case)`, and `cost_ratio (case)`, LiSSA's seconds over
+        EK-FAC's, each with `..._interval (case, bound)`.
     """
     r = found["correlation"].transpose("repeat", "case", "estimator")
     above = r.sel(estimator="EKFAC", drop=True) - r.sel(estimator="Identity", drop=True)
     apart = r.sel(estimator="EKFAC", drop=True) - r.sel(estimator="LiSSA", drop=True)
-    seconds = found["seconds_per_query"]
+    seconds = found["seconds_per_query"].transpose("repeat", "case", "estimator")
     ratio = seconds.sel(estimator="LiSSA", drop=True) / seconds.sel(estimator="EKFAC", drop=True)
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, r.sizes["repeat"], (resamples, r.sizes["repeat"]))
@@ -162,6 +162,7 @@ def summary(found: xr.Dataset, *, resamples: int = 2000, level: float = 0.95, se
             "from_lissa": apart.median("repeat"),
             "from_lissa_interval": interval(apart),
             "cost_ratio": ratio.median("repeat"),
+            "cost_ratio_interval": interval(ratio),
             "seconds_per_query": seconds.median("repeat"),
         },
         coords={"bound": np.array(["low", "high"], dtype=object)},
