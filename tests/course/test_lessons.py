@@ -83,6 +83,25 @@ def test_lesson_2_agrees_with_fitting_again_and_with_differences(lessons: None) 
     assert np.corrcoef(-lesson._logistic_effects(cx, cy, np.ones(3)), once)[0, 1] > 0.99
 
 
+def test_lesson_3_agrees_with_differences_and_with_the_response(lessons: None) -> None:
+    from lessons import lesson_3 as lesson
+
+    x, y = lesson.data()
+    theta = lesson.trained(400)
+    step = 1e-6
+    moved = [
+        (lesson.net(theta + step * e, x) - lesson.net(theta - step * e, x)) / (2 * step) for e in np.eye(len(theta))
+    ]
+    jac = lesson.jacobian(theta, x)
+    np.testing.assert_allclose(jac, np.transpose(moved), atol=1e-8)
+    query, residual = lesson.jacobian(theta, np.array([0.5]))[0], y - lesson.net(theta, x)
+    said = lesson._influence(jac, residual, query, 0.05)
+    for i in (0, 11, 23):
+        there = lesson.respond(theta, x, y, i, 1e-4, 0.05)
+        true = (lesson.net(there, np.array([0.5])) - lesson.net(theta, np.array([0.5])))[0] / 1e-4
+        assert said[i] == pytest.approx(true, rel=0.01)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_solved", [True, False], ids=["solved", "stubs"])
 @pytest.mark.parametrize("name", SOURCES)
