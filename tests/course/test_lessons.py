@@ -102,6 +102,25 @@ def test_lesson_3_agrees_with_differences_and_with_the_response(lessons: None) -
         assert said[i] == pytest.approx(true, rel=0.01)
 
 
+def test_lesson_4_agrees_with_the_dense_algebra(lessons: None) -> None:
+    from lessons import lesson_4 as lesson
+
+    a, g, w = lesson.enumerated(1.3, 50)
+    exact = sum(w[n] * np.outer(np.outer(g[n], a[n]), np.outer(g[n], a[n])) for n in range(len(a)))
+    np.testing.assert_allclose(lesson._exact(a, g, w), exact, atol=1e-12)
+    q_a, q_s = lesson._bases(a, g, w)
+    basis = np.kron(q_s, q_a)
+    values = lesson._corrected(a, g, w, q_a, q_s)
+    np.testing.assert_allclose(values.ravel(), np.diag(basis.T @ exact @ basis), atol=1e-12)
+    kfac, ekfac = lesson._both(a, g, w)
+    assert lesson.error(ekfac, exact) <= lesson.error(kfac, exact)
+    v = np.random.default_rng(0).normal(size=(3, 4))
+    dense = np.linalg.solve(ekfac + 0.2 * np.eye(12), v.ravel()).reshape(3, 4)
+    np.testing.assert_allclose(lesson._solve(v, q_a, q_s, values, 0.2), dense, rtol=1e-9)
+    still = lesson.enumerated(0.0, 50)  # gradients that know nothing of the activations: K-FAC is exact
+    np.testing.assert_allclose(lesson._both(*still)[0], lesson._exact(*still), atol=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_solved", [True, False], ids=["solved", "stubs"])
 @pytest.mark.parametrize("name", SOURCES)
