@@ -216,6 +216,10 @@ class AskPanel(Part):
 
     Raises:
         SettingError: when `influence` cannot be asked, or the tokenizer is missing.
+
+    Example:
+        >>> inflab.widgets.AskPanel(ekfac, tokenizer).part
+        'ask'
     """
 
     part = "ask"

@@ -26,6 +26,10 @@ def asset_path(name: str) -> Path:
 
     Raises:
         MissingDependencyError: when neither is there.
+
+    Example:
+        >>> inflab.widgets.asset_path("explorer.js").name
+        'explorer.js'
     """
     package = Path(inflab.__file__).parent
     places = [package / "static" / name, package.parent / "widgets" / name]

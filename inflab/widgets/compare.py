@@ -34,7 +34,9 @@ class Compare(Part):
         TraitError: when `position`, `k` or `sign` is outside its domain.
 
     Example:
-        >>> inflab.widgets.Compare(ekfac.score(queries), bm25.score(queries), names=("EK-FAC", "BM25"))
+        >>> bm25 = inflab.BM25().fit(problem)
+        >>> both = inflab.widgets.Compare(ekfac.score(queries), bm25.score(queries), names=("EK-FAC", "BM25"))
+        >>> both.position = 2
     """
 
     part = "compare"

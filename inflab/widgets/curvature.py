@@ -161,6 +161,11 @@ class CurvaturePanel(Part):
         SettingError: when `influence` cannot be asked.
         CorpusError: when `queries` cannot be used.
         TraitError: when `position` is outside the batch.
+
+    Example:
+        >>> panel = inflab.widgets.CurvaturePanel(ekfac, queries)
+        >>> panel.position
+        0
     """
 
     part = "curvature"

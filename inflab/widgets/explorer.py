@@ -49,10 +49,11 @@ class Explorer(Part):
         TraitError: when `position` is outside the batch.
 
     Example:
+        >>> inflab.save(ekfac.explain(queries, k=5), "explanation.zarr")
         >>> explorer = inflab.Explorer(inflab.load("explanation.zarr"))
-        >>> explorer.position = 3
-        >>> explorer.selected
-        {'query': 3, 'train': 17, 'rank': 1, 'sign': 'positive'}
+        >>> explorer.position = 2
+        >>> sorted(explorer.selected)
+        ['query', 'rank', 'sign', 'train']
     """
 
     part = "explorer"

@@ -33,7 +33,7 @@ class LayerProfile(Part):
         TraitError: when `layers` names a layer that is not there.
 
     Example:
-        >>> profile = inflab.widgets.LayerProfile(influence.score(queries, by="layer"))
+        >>> profile = inflab.widgets.LayerProfile(ekfac.score(queries, by="layer"))
         >>> profile.layers = ["transformer.h.0.mlp.c_fc"]
     """
 

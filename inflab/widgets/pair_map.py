@@ -37,7 +37,8 @@ class PairMap(OfPairs):
 
     Example:
         >>> pairs = ekfac.attribute(queries, best, pairs=True)
-        >>> inflab.widgets.PairMap(pairs, rank=2)
+        >>> inflab.widgets.PairMap(pairs, queries, rank=2).selected_train
+        []
     """
 
     part = "pair_map"

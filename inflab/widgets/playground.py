@@ -27,7 +27,7 @@ class Playground(Part):
     least 0 a point, drawn as its area beside the largest; `marks`, a few words a point; `words`, a sentence below.
 
     Args:
-        x: of n points.
+        x: of n points; none at all where only lines are shown.
         y: of n points.
         follow: what follows from them.
         sliders: name -> (lowest, highest, first value); logarithmic where the highest is at least 100 times the lowest.
@@ -39,8 +39,15 @@ class Playground(Part):
         label: what it is, for those who hear it.
 
     Raises:
-        SettingError: for points of unequal or no length, an unknown `move`, a slider outside of its range, or something
+        SettingError: for points of unequal length, or none and no domain, an unknown `move`, a slider outside of its range, or something
             else than a mapping of the four names from `follow`.
+
+    Example:
+        >>> def line(x, y, slope):
+        ...     return {"lines": {"fit": (x, slope * x)}, "words": f"slope {slope}"}
+        >>> play = inflab.widgets.Playground([0.0, 1.0], [0.0, 2.0], line, sliders={"slope": (0.0, 4.0, 2.0)})
+        >>> play.values
+        {'slope': 2.0}
     """
 
     part = "playground"
@@ -72,8 +79,10 @@ class Playground(Part):
         label: str = "Playground",
     ) -> None:
         x_n, y_n = np.asarray(x, float), np.asarray(y, float)
-        if x_n.ndim != 1 or x_n.shape != y_n.shape or not len(x_n):
-            raise SettingError(f"x has shape {x_n.shape} and y {y_n.shape}; give one number for each of some points")
+        if x_n.ndim != 1 or x_n.shape != y_n.shape:
+            raise SettingError(f"x has shape {x_n.shape} and y {y_n.shape}; give one number of each for every point")
+        if not len(x_n) and (x_domain is None or y_domain is None):
+            raise SettingError("x is empty; without points, give x_domain and y_domain, so that the axes have ends")
         if not np.isfinite([x_n, y_n]).all():
             raise SettingError("x or y holds NaN or infinity; a point needs a place")
         if move not in ("both", "x", "y", "none"):
@@ -98,7 +107,7 @@ class Playground(Part):
             self.error = in_words(error)
 
     def _followed(self, points: list[list[float]], values: Mapping[str, float]) -> dict[str, Any]:
-        x_n, y_n = np.asarray(points, float).T
+        x_n, y_n = np.asarray(points, float).reshape(-1, 2).T
         found = self._follow(x_n, y_n, **values)
         if not isinstance(found, Mapping) or set(found) - set(_KEYS):
             raise SettingError(f"follow gave {found!r:.80}; let it return a mapping with some of {', '.join(_KEYS)}")

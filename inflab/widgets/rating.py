@@ -40,10 +40,10 @@ class Rating(Part):
         CorpusError: when lists hold no text, or `ratings` are of other pairs.
 
     Example:
-        >>> rating = inflab.widgets.Rating({"EK-FAC": inflab.top(a, 5), "BM25": inflab.top(b, 5)}, rater="Ann")
-        >>> inflab.save(rating.ratings, "ann.zarr")
-        >>> inflab.kappa(rating.ratings, inflab.load("bob.zarr"), weights="quadratic")
-        >>> rating.relevance()["mean_rating"]
+        >>> few = inflab.BM25().fit(problem).score(queries)
+        >>> rating = inflab.widgets.Rating({"EK-FAC": inflab.top(scores, 5), "BM25": inflab.top(few, 5)}, rater="Ann")
+        >>> rating.rated, sorted(rating.ratings)
+        (0, ['note', 'rating', 'seconds'])
     """
 
     part = "rating"

@@ -39,8 +39,10 @@ class SequenceList(Part):
 
     Example:
         >>> found = inflab.widgets.SequenceList(scores)
-        >>> found.picks = [{"query": "q0", "train": "t17", "note": "the same fact"}]
-        >>> found.picks_table()
+        >>> query, train = scores["query"].values[0], scores["train"].values[0]
+        >>> found.picks = [{"query": query, "train": train, "note": "the same fact"}]
+        >>> found.picks_table()["note"].tolist()
+        ['the same fact']
     """
 
     part = "sequence_list"

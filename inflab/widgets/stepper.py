@@ -92,7 +92,7 @@ class QueryStepper(Part):
 
     Example:
         >>> stepper = inflab.widgets.QueryStepper(queries)
-        >>> stepper.position = 3
+        >>> stepper.position = 2
     """
 
     part = "stepper"

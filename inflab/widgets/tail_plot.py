@@ -35,6 +35,10 @@ class TailPlot(Part):
         SchemaError: when a variable or a dim is missing.
         CorpusError: when there is no query.
         TraitError: when `position` is outside the batch.
+
+    Example:
+        >>> plot = inflab.widgets.TailPlot(scores, bootstrap=0)
+        >>> plot.position = 1
     """
 
     part = "tail_plot"

@@ -137,7 +137,9 @@ class TokenView(OfPairs):
 
     Example:
         >>> update = ekfac.attribute(queries, best)
-        >>> inflab.widgets.TokenView(update, ekfac.attribute(queries, best, view="output"))
+        >>> view = inflab.widgets.TokenView(update, ekfac.attribute(queries, best, view="output"))
+        >>> view.view
+        'update'
     """
 
     part = "token_view"

@@ -26,6 +26,11 @@ class WhatIfPanel(Part):
 
     Raises:
         SettingError: when `position` is outside the batch.
+
+    Example:
+        >>> panel = inflab.widgets.WhatIfPanel(ekfac, queries, tokenizer=tokenizer)
+        >>> panel.position
+        0
     """
 
     part = "what_if"

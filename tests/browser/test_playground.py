@@ -80,6 +80,23 @@ def test_a_slider_is_followed(show_part: Show, plane: Playground) -> None:
     assert plane.values == {"tilt": 2.0}
 
 
+def test_lines_alone_are_drawn(show_part: Show) -> None:
+    from playwright.sync_api import expect
+
+    def follow(x: np.ndarray, y: np.ndarray, k: float) -> dict[str, Any]:
+        return {"lines": {"a": (np.arange(3.0), k * np.arange(3.0))}, "words": f"k {k:.2f}"}
+
+    page = show_part(
+        Playground([], [], follow, sliders={"k": (0, 1, 0.5)}, move="none", x_domain=(0, 2), y_domain=(0, 2))
+    )
+    before = page.locator("path.curve.data").get_attribute("d")
+    page.get_by_role("slider", name="k").focus()
+    page.keyboard.press("End")
+    expect(page.locator(".plane-words")).to_have_text("k 1.00")
+    assert page.locator("path.curve.data").get_attribute("d") != before
+    expect(page.locator(".plane-dot")).to_have_count(0)
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_nothing_stands_in_the_way_of_a_reader(show_part: Show, plane: Playground, dark: bool) -> None:
     page = show_part(plane, dark=dark)

@@ -71,9 +71,10 @@ def test_low_rank_queries_give_the_same_by_either_route(takes: bool, monkeypatch
     layer, sides = curvature(), Sides(gradient=True, activation=True)
     ready = held(normal(Q, O, I, seed=6), layer, sides, 2)
     a, g = normal(B, 2, I, seed=7), normal(B, 2, O, seed=8)
-    expected = ready.to_dense().flatten(1) @ (g @ layer.gradient_basis).transpose(1, 2).matmul(
-        a @ layer.activation_basis
-    ).flatten(1).T
+    expected = (
+        ready.to_dense().flatten(1)
+        @ (g @ layer.gradient_basis).transpose(1, 2).matmul(a @ layer.activation_basis).flatten(1).T
+    )
     monkeypatch.setattr(Preconditioned, "_takes_tokens", lambda *_: takes)
     torch.testing.assert_close(ready.scores(ready.meet(a, g, I)), expected, rtol=1e-10, atol=1e-10)
 

@@ -50,9 +50,7 @@ def test_it_opens_on_the_first_query_and_its_strongest_sequence(explorer: Explor
     assert dict(explorer.tokens.sizes) == {"layer": 8, "token": 10}
 
 
-def test_a_step_from_the_browser_brings_the_page_and_nothing_dear(
-    explorer: Explorer, influence: FakeInfluence
-) -> None:
+def test_a_step_from_the_browser_brings_the_page_and_nothing_dear(explorer: Explorer, influence: FakeInfluence) -> None:
     explorer.set_state({"position": 2})
     assert explorer._page["query"]["id"] == "q2"
     assert explorer.selected["query"] == "q2"

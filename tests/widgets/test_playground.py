@@ -61,7 +61,7 @@ def test_without_a_kernel_it_is_a_picture_with_its_words() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"y": Y[:2]}, "shape"), ({"y": np.array([1, np.nan, 2])}, "NaN"), ({"move": "up"}, "not one of"),
+        ({"y": Y[:2]}, "shape"), ({"x": [], "y": []}, "x is empty"), ({"y": np.array([1, np.nan, 2])}, "NaN"), ({"move": "up"}, "not one of"),
         ({"sliders": {"k": (0, 1, 2)}}, "sliders"), ({"x_domain": (1, 1)}, "x_domain"),
         ({"follow": lambda x, y: {"line": x}}, "follow"), ({"follow": lambda x, y: None}, "follow"),
         ({"follow": lambda x, y: {"sizes": [1]}}, "sizes"),
@@ -70,6 +70,15 @@ def test_without_a_kernel_it_is_a_picture_with_its_words() -> None:
 def test_bad_input_is_refused_in_words(given: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingError, match=words):
         Playground(**{"x": X, "y": Y, "follow": line, **given})
+
+
+def test_lines_alone_need_no_point() -> None:
+    shown = Playground(
+        [], [], lambda x, y, k: {"lines": {"a": (np.arange(3), k * np.arange(3))}}, sliders={"k": (0, 1, 0.5)},
+        move="none", x_domain=(0, 2), y_domain=(0, 2),
+    )  # fmt: skip
+    assert shown._drawn["lines"][0]["y"] == [0, 0.5, 1]
+    assert "<svg" in shown._repr_mimebundle_()[0]["text/html"]
 
 
 def test_points_and_values_keep_their_number() -> None:

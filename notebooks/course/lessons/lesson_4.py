@@ -21,7 +21,7 @@ __all__ = [
 INPUTS, CLASSES = 4, 3
 
 
-def enumerated(sharpness: float = 1.0, n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def enumerated(sharpness: float = 0.5, n: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Activations a (n, I), pseudo-gradients g (n, P), weights w (n,) that sum to 1; three rows an example.
 
     At sharpness 0 every class has the same probability, whatever the input: gradients do not depend on activations.

@@ -43,7 +43,7 @@ lesson.ask_steep()
 
 # %%
 Playground(
-    [1.0], [0.0], lesson.valley, sliders={"weight": (-1, 2, 0)}, move="none", x_label="θ", y_label="loss",
+    [], [], lesson.valley, sliders={"weight": (-1, 2, 0)}, move="none", x_label="θ", y_label="loss",
     x_domain=(-2.5, 3), y_domain=(-1.5, 6), label="A loss of one parameter, and its minimum as an example gets more weight",
 )
 

@@ -154,7 +154,7 @@ pd.DataFrame(
 
 # %%
 Playground(
-    [1.0], [0.0], lesson.picture, move="none", sliders={"sharpness": (0, 3, 1)}, x_label="direction, by its curvature",
+    [], [], lesson.picture, move="none", sliders={"sharpness": (0, 2, 0.5)}, x_label="direction, by its curvature",
     y_label="eigenvalue, power of ten", x_domain=(0.5, 12.5), y_domain=(-5, 1),
     label="Eigenvalues of the exact curvature, of K-FAC and of EK-FAC",
 )
