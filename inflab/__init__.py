@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inflab import datasets, models, plot, truth, widgets
+    from inflab import analysis, datasets, models, plot, truth, widgets
     from inflab.agreement import lds
     from inflab.candidates import filter_candidates
     from inflab.combined import ensemble
@@ -69,6 +69,7 @@ _HOME = {
     "SOURCE": "methods",
     "Task": "tasks",
     "TracIn": "methods",
+    "analysis": "analysis",
     "complete": "generation",
     "datasets": "datasets",
     "effect": "effects",
@@ -114,6 +115,7 @@ __all__ = [
     "Task",
     "TracIn",
     "__version__",
+    "analysis",
     "complete",
     "datasets",
     "effect",

@@ -25,7 +25,7 @@ DIMS = (
     "activation", "activation_eigen", "gradient", "gradient_eigen", "checkpoint",
     "index_byte", "index_group", "index_coordinate", "index_sample", "subset", "seed", "group", "set", "fit",
     "estimator", "other", "bound", "share", "inspected", "pair", "rating", "other_rating",
-    "fraction", "goal", "law",
+    "fraction", "goal", "law", "block", "other_query",
 )  # fmt: skip
 
 SIGN = "positive: training on the sequence makes the query's completion more likely"
@@ -58,6 +58,15 @@ _REQUIRED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "kappa": {"/": {"kappa": (), "count": ("rating", "other_rating")}},
     "relevance": {"/": {"mean_rating": ("estimator",), "precision": ("estimator", "rank")}},
     "reweighted": {"/": {"measurement": ("set", "query")}},
+    "depth": {"/": {"mass": ("query", "block"), "depth": ("query",)}},
+    "permutation_test": {"/": {"difference": (), "p": (), "mean": ("group",)}},
+    "overlap": {"/": {"lexical": ("query", "rank"), "is_ranked": ("query", "rank")}},
+    "ratio": {"/": {"ratio": ("query",), "pooled": ()}},
+    "correlation": {"/": {"correlation": ("query", "other_query")}},
+    "within": {"/": {"within": ("group",), "difference": (), "p": ()}},
+    "sparsity": {"/": {name: ("query", "rank") for name in ("largest", "effective", "hoyer")}},
+    "dropped": {"/": {name: ("pair",) for name in ("largest", "effective", "hoyer")}},
+    "enrichment": {"/": {name: ("query",) for name in ("share", "expected", "odds_ratio", "p")}},
     "factors": {"/factors": {}},
     "index": {"/": {"index_code": ("train", "index_byte"), "index_scale": ("train", "index_group")}},
     "explanation": {
@@ -87,6 +96,8 @@ _MODEL_FREE: dict[str, tuple[str, ...]] = {
     "rank_agreement": (),
     "kappa": (),
     "relevance": (),
+    "permutation_test": (),
+    "within": (),
 }
 _LAYER_ATTRS = ("kind", "modules", "inputs", "outputs", "has_bias", "parameters", "tokens", "examples", "damping")
 _VARIABLE_ATTRS = ("long_name", "units", "description")
@@ -131,6 +142,16 @@ def validate(tree: xr.DataTree | xr.Dataset) -> None:
 
     Raises:
         SchemaError: with every violation and the path of the node where it stands.
+
+    Example:
+        >>> inflab.validate(scores)  # says nothing where all is well
+        >>> found = scores.copy(deep=True)
+        >>> del found["influence"].attrs["units"]
+        >>> inflab.validate(found)
+        Traceback (most recent call last):
+            ...
+        inflab.errors.SchemaError: 1 violation(s) of the schema:
+        /: variable 'influence': attribute 'units' is missing
     """
     if not isinstance(tree, (xr.DataTree, xr.Dataset)):
         raise SchemaError([f"/: expected an xarray DataTree or Dataset, got {type(tree).__name__}"])

@@ -6,6 +6,7 @@ in a blue and an orange that colour-blind readers can tell apart (Okabe and Ito 
 draws with vl-convert.
 """
 
+from inflab.plot.analysis import correlation, depth
 from inflab.plot.influence import UNITS, layer_profile, tokens, top_bar
 from inflab.plot.measures import agreement, mislabels, pbrf, removal
 from inflab.plot.style import DARK_INKS, NEGATIVE, POSITIVE, Chart, to_svg
@@ -19,6 +20,8 @@ __all__ = [
     "UNITS",
     "Chart",
     "agreement",
+    "correlation",
+    "depth",
     "layer_profile",
     "mislabels",
     "pbrf",

@@ -31,6 +31,11 @@ def layer_profile(arrays: xr.Dataset, *, width: int = 260) -> Chart:
 
     Raises:
         SchemaError: when `influence`, `layer` or `n_train` is missing.
+
+    Example:
+        >>> chart = inflab.plot.layer_profile(ekfac.score(queries, by="layer"))
+        >>> isinstance(chart, inflab.plot.Chart)
+        True
     """
     value, units = values(arrays, "layer")
     pairs = [str(dim) for dim in value.dims if dim not in ("layer", "token")]
@@ -76,6 +81,11 @@ def top_bar(top: xr.Dataset, *, width: int = 320) -> Chart:
     Raises:
         SchemaError: when `effect` or `share` is missing.
         SettingError: when there is more than one query.
+
+    Example:
+        >>> chart = inflab.plot.top_bar(best.isel(query=[0]))  # of one query
+        >>> isinstance(chart, inflab.plot.Chart)
+        True
     """
     if "share" not in top:
         raise SchemaError(["/: variable 'share' is missing; make the list with inflab.top"])
@@ -121,6 +131,11 @@ def tokens(arrays: xr.Dataset) -> Chart:
     Raises:
         SchemaError: when `influence`, `token_text` or `n_train` is missing.
         SettingError: when there is more than one pair.
+
+    Example:
+        >>> chart = inflab.plot.tokens(tokens.isel(query=[0], rank=[0]).sum("layer", keep_attrs=True))
+        >>> isinstance(chart, inflab.plot.Chart)
+        True
     """
     if "token_text" not in arrays:
         raise SchemaError(["/: variable 'token_text' is missing; make the array with Influence.attribute"])

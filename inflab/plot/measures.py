@@ -35,6 +35,12 @@ def agreement(arrays: xr.Dataset, *, width: int = 320) -> Chart:
 
     Raises:
         SchemaError: when a variable is missing.
+
+    Example:
+        >>> found = inflab.lds({"EK-FAC": inflab.EKFAC().fit(followed).score(asked)}, bank, resamples=50)
+        >>> chart = inflab.plot.agreement(found)
+        >>> isinstance(chart, inflab.plot.Chart)
+        True
     """
     _need(arrays, "inflab.lds", "lds", "interval")
     low, high = _bounds(arrays["interval"], "estimator")
@@ -81,6 +87,12 @@ def removal(arrays: xr.Dataset, *, width: int = 320) -> Chart:
     Raises:
         SchemaError: when a variable is missing.
         SettingError: when there are more methods than can be told apart.
+
+    Example:
+        >>> scores = inflab.EKFAC().fit(followed).score(asked)
+        >>> found = inflab.truth.removal_curve(recipe, table, asked, scores, shares=[0.1, 0.2], seeds=1, random=2)
+        >>> isinstance(inflab.plot.removal(found), inflab.plot.Chart)
+        True
     """
     _need(arrays, "inflab.truth.removal_curve", "rise", "interval")
     names, shares = _names(arrays, "estimator"), arrays["share"].to_numpy()
@@ -130,6 +142,13 @@ def mislabels(arrays: xr.Dataset | Mapping[str, xr.Dataset], *, width: int = 260
     Raises:
         SchemaError: when a variable is missing.
         SettingError: when there are no methods, or more than can be told apart.
+
+    Example:
+        >>> own = inflab.EKFAC().fit(followed).self_influence()
+        >>> found = inflab.truth.mislabel_curve(own, np.arange(table.sizes["train"]) < 3, resamples=50)
+        >>> chart = inflab.plot.mislabels({"EK-FAC": found})
+        >>> isinstance(chart, inflab.plot.Chart)
+        True
     """
     if isinstance(arrays, xr.Dataset):
         arrays = {str(arrays.attrs.get("method", "self-influence")): arrays}
@@ -181,6 +200,17 @@ def pbrf(arrays: xr.Dataset, *, width: int = 320) -> Chart:
     Raises:
         SchemaError: when a variable or a dim is missing.
         SettingError: when there are more methods than can be told apart.
+
+    Example:
+        >>> found = xr.Dataset(
+        ...     {
+        ...         "correlation": (("case", "estimator"), [[0.7, 0.2]]),
+        ...         "interval": (("case", "estimator", "bound"), [[[0.6, 0.8], [0.1, 0.3]]]),
+        ...     },
+        ...     coords={"case": ["wine"], "estimator": ["EKFAC", "Identity"], "bound": ["low", "high"]},
+        ... )
+        >>> isinstance(inflab.plot.pbrf(found), inflab.plot.Chart)
+        True
     """
     _need(arrays, "the correlations with inflab.truth.pbrf", "correlation", "interval")
     cases, names = _names(arrays, "case"), _names(arrays, "estimator")

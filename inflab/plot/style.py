@@ -32,6 +32,11 @@ def to_svg(chart: Chart, *, dark: bool = False) -> str:
 
     Returns:
         The SVG document.
+
+    Example:
+        >>> chart = inflab.plot.top_bar(best.isel(query=[0]))
+        >>> inflab.plot.to_svg(chart)[:4]
+        '<svg'
     """
     import vl_convert
 

@@ -38,6 +38,11 @@ def tail(arrays: xr.Dataset, *, width: int = 320) -> Chart:
     Raises:
         SchemaError: when a variable, its dims or `n_train` is missing.
         SettingError: when there are more than 20 queries, too many to tell apart.
+
+    Example:
+        >>> chart = inflab.plot.tail(inflab.tail(scores, bootstrap=0))
+        >>> "hconcat" in chart.to_dict()
+        True
     """
     if "held" in getattr(arrays, "data_vars", ()):
         return _fitted(arrays, width)
@@ -80,6 +85,11 @@ def spectrum(factors: xr.DataTree, *, width: int = 320) -> Chart:
     Raises:
         SchemaError: when this is no tree, or no layer has eigenvalues.
         SettingError: when there are more than 20 layers, too many to tell apart.
+
+    Example:
+        >>> chart = inflab.plot.spectrum(ekfac.factors)
+        >>> isinstance(chart, inflab.plot.Chart)
+        True
     """
     if not isinstance(factors, xr.DataTree):
         raise SchemaError([f"/: expected the factors, an xarray DataTree, got {type(factors).__name__}"])

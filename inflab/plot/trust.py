@@ -36,6 +36,11 @@ def trust(report: xr.Dataset, *, width: int = 260) -> alt.VConcatChart:
     Raises:
         SchemaError: when this is no trust report.
         SettingError: when there are more than 12 queries, too many to read.
+
+    Example:
+        >>> report = ekfac.trust(queries, k=3, seeds=2, splits=1)
+        >>> "vconcat" in inflab.plot.trust(report).to_dict()
+        True
     """
     missing = [name for name in ("low", "high", "overlap", "stability", "sentence") if name not in report]
     if missing:
