@@ -10,6 +10,7 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+import xarray as xr
 from nbclient import NotebookClient
 
 from tests.course.conftest import COURSE
@@ -119,6 +120,29 @@ def test_lesson_4_agrees_with_the_dense_algebra(lessons: None) -> None:
     np.testing.assert_allclose(lesson._solve(v, q_a, q_s, values, 0.2), dense, rtol=1e-9)
     still = lesson.enumerated(0.0, 50)  # gradients that know nothing of the activations: K-FAC is exact
     np.testing.assert_allclose(lesson._both(*still)[0], lesson._exact(*still), atol=1e-12)
+
+
+def test_lesson_8_agrees_with_the_library_and_scipy(lessons: None) -> None:
+    from lessons import lesson_8 as lesson
+    from scipy.stats import spearmanr
+
+    import inflab
+
+    bank = lesson.bank().isel(query=slice(8))
+    rng = np.random.default_rng(0)
+    influence = rng.normal(size=(8, bank.sizes["train"]))
+    coords = {"query": bank["query"], "train": bank["train"]}
+    made = xr.Dataset({"influence": (("query", "train"), influence)}, coords=coords)
+    predicted = lesson._predicted(bank["is_member"].to_numpy(), influence)
+    measured = bank["measurement"].mean("seed").transpose("query", "subset").to_numpy()
+    ours = inflab.lds(made, bank, resamples=2)
+    assert lesson._lds(predicted, measured) == pytest.approx(float(ours["lds"][0]))
+    assert lesson._lds(predicted, measured) == pytest.approx(
+        np.mean([spearmanr(a, b).statistic for a, b in zip(predicted, measured, strict=True)])
+    )
+    one = bank["measurement"].transpose("seed", "query", "subset").to_numpy()
+    pairs = [lesson._lds(one[i], one[j]) for i in range(len(one)) for j in range(i)]
+    assert lesson._ceiling(float(np.mean(pairs)), len(one)) == pytest.approx(float(ours["ceiling"]), abs=1e-6)
 
 
 @pytest.mark.slow
