@@ -38,8 +38,8 @@ types: .venv/.inflab-test ## Check types
 docs: .venv/.inflab-test ## Build the documentation into build/docs; any warning fails
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -q -W -n --keep-going -E -d build/doctrees docs build/docs
 
-examples: .venv/.inflab-test ## Run the examples in the docstrings
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules -p no:randomly inflab
+examples: .venv/.inflab-test ## Run the examples in the docstrings and pages of the interface
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules --doctest-glob='*.md' -p no:randomly inflab docs/api
 
 unit: .venv/.inflab-test ## Run the Python tests, the browser's included
 	$(BIN)/python -m pytest

@@ -58,6 +58,11 @@ def lds(
         CorpusError: when ids of scores and bank do not match.
         SettingError: when a setting is outside its domain, or the bank has fewer than three subsets.
         NumericsError: NaN or infinity in scores or bank.
+
+    Example:
+        >>> found = inflab.lds({"EK-FAC": inflab.EKFAC().fit(followed).score(asked)}, bank, resamples=50)
+        >>> found["lds"].dims, found["interval"].dims
+        (('estimator',), ('estimator', 'bound'))
     """
     check_bootstrap(resamples, level)
     check_count("seed", seed, least=0)

@@ -82,6 +82,13 @@ def filter_candidates(
     Raises:
         CorpusError: when a corpus lacks what the filter reads, or embeddings do not fit the corpora.
         SettingError: when a setting is outside its domain, or embeddings are given to a filter that reads none.
+
+    Example:
+        >>> few = inflab.filter_candidates(queries, corpus, 5)
+        >>> dict(few["similarity"].sizes)
+        {'query': 3, 'rank': 5}
+        >>> ekfac.score(queries, candidates=few)["is_candidate"].sum("train").values
+        array([5, 5, 5])
     """
     _check_settings(k, by, on, k1, b)
     for name, corpus, dim in (("queries", queries, "query"), ("train", train, "train")):
@@ -203,11 +210,7 @@ def _counts(columns: np.ndarray, length_d: np.ndarray, n_terms: int) -> sparse.c
 
 
 def _cosine(vectors_q: xr.DataArray, vectors_t: xr.DataArray, progress: bool) -> _Blocks:
-    """Cosines in float64, so that equal documents tie to the last digit of float32; 0 for a vector of zeros.
-
-    Yields:
-        Blocks of documents.
-    """
+    """Yields cosines in float64, so that equal documents tie to the last digit of float32; 0 for a vector of zeros."""
     unit_q = _unit(vectors_q)
     for rows in _rows(len(vectors_t), max(vectors_t.shape[1], len(vectors_q)), "candidates", progress):
         yield rows.start, _unit(vectors_t[rows]) @ unit_q.T
@@ -281,11 +284,7 @@ def _largest(blocks: _Blocks, n_query: int, k: int) -> tuple[np.ndarray, np.ndar
 
 
 def _rows(n: int, width: int, what: str, progress: bool) -> Iterator[slice]:
-    """Blocks of rows of which `width` numbers each fit in memory together, under a progress bar.
-
-    Yields:
-        Rows of one block.
-    """
+    """Yields blocks of rows of which `width` numbers each fit in memory together, under a progress bar."""
     size = max(_CELLS // width, 1)
     for start in tqdm(range(0, n, size), desc=what, unit="block", disable=not progress, leave=False):
         yield slice(start, min(start + size, n))

@@ -99,11 +99,7 @@ class Combined(Influence):
         return self._sum("tokens", lambda part: part.influence.attribute(queries, top, **settings))
 
     def plan(self, *args: Any, **settings: Any) -> NoReturn:
-        """Refused: each member has a plan of its own.
-
-        Raises:
-            SettingError: always.
-        """
+        """Refused with a `SettingError`: each member has a plan of its own."""
         raise SettingError(f"{self.attrs['method']} asks several models one after the other; plan a member")
 
     def _parts(self) -> Iterator[Part]:
@@ -169,11 +165,7 @@ class Ensemble(Combined):
 
     @property
     def method(self) -> Any:
-        """Refused: the members have methods.
-
-        Raises:
-            SettingError: always.
-        """
+        """Refused with a `SettingError`: the members have methods."""
         raise SettingError("an ensemble has no method of its own; see `.method` of its `members`")
 
     def attribute(self, queries: xr.Dataset, top: xr.Dataset, **settings: Any) -> xr.Dataset:
@@ -264,6 +256,12 @@ def ensemble(influences: Iterable[Influence], *, align: Literal["none", "std"] |
         CorpusError: when the corpora have other ids.
         SettingError: no members, or no influences; members of several methods without `align`, or of several units
             with `align="none"`.
+
+    Example:
+        >>> other = inflab.EKFAC(layers="*.mlp.*").fit(problem, seed=1)
+        >>> both = inflab.ensemble([ekfac, other])
+        >>> both.score(queries)["influence"].dims
+        ('query', 'train')
     """
     members: list[Any] = list(influences)
     odd = [member for member in members if not isinstance(member, Influence)]

@@ -57,6 +57,11 @@ def encode(
 
     Raises:
         CorpusError: no texts, an empty text, unequal lengths, duplicate ids, or a completion without a token.
+
+    Example:
+        >>> asked = inflab.encode(["The first President of Astrobia was"], tokenizer, completions=[" Ann"], dim="query")
+        >>> asked["token_id"].dims, bool(asked["is_target"].all())  # the prompt is no target
+        (('query', 'token'), False)
     """
     texts = _strings("texts", texts)
     if not texts:

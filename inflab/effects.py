@@ -41,6 +41,13 @@ def effect(scores: xr.Dataset, *, copies: float = 1) -> xr.Dataset:
     Raises:
         SchemaError: when `influence` or `n_train` is missing, or `influence` is a similarity, which predicts nothing.
         SettingError: when `copies` is no finite number.
+
+    Example:
+        >>> found = inflab.effect(scores, copies=2)
+        >>> found["effect"].equals(2 * scores["influence"] / scores.attrs["n_train"])
+        True
+        >>> found["percent"].attrs["units"]
+        '%'
     """
     require(scores, "influence")
     n_train = _n_train(scores)
@@ -81,6 +88,11 @@ def removal(
         CorpusError: when a group names a sequence that was not scored, or `measured` lacks a group or a query.
         SchemaError: when a variable, a dim or `n_train` is missing, or `influence` is a similarity.
         SettingError: when `groups` is something else, or holds a member twice.
+
+    Example:
+        >>> teachers = {"what taught it": [queries["taught_by"].values[0]]}
+        >>> dict(inflab.removal(scores, teachers)["effect"].sizes)
+        {'query': 3, 'group': 1}
     """
     require(scores, "influence", "query", "train")
     n_train = _n_train(scores)

@@ -56,6 +56,11 @@ def complete(
         CorpusError: when the prompt is empty, or leaves no position to the model.
         SettingError: when the task is another, or a setting is outside its domain.
         ModelError: when the model is in train() mode with dropout.
+
+    Example:
+        >>> found = inflab.complete(problem, "The first President of", tokenizer, tokens=2)
+        >>> found["token_text"].dims, found["log_probability"].attrs["units"]
+        (('token',), 'nat')
     """
     _check_task(problem)
     check_count("tokens", tokens)
@@ -118,6 +123,13 @@ def log_probability(problem: Problem, queries: xr.Dataset) -> xr.DataArray:
         CorpusError: when the queries do not fit the problem.
         SettingError: when the task is another.
         ModelError: when the model is in train() mode with dropout.
+
+    Example:
+        >>> found = inflab.log_probability(problem, queries)
+        >>> found.dims
+        ('query', 'token')
+        >>> bool((found.sum("token") < 0).all())
+        True
     """
     task = _check_task(problem)
     dim = corpora.corpus_dim(queries)

@@ -44,6 +44,10 @@ class Index:
         influence: the fitted method it was made with: gives the gradients of queries.
         path: where the store is.
         memory: budget such as "3GB": codes that fit half of it are read once and kept.
+
+    Example:
+        >>> ekfac.index("index.zarr", size=0.1).score(queries)["influence"].dims  # one pass over the data, then none
+        ('query', 'train')
     """
 
     def __init__(

@@ -26,9 +26,20 @@ class Influence(Indexed):
     """A fitted method. Made by a method's `fit`, or by `inflab.load`.
 
     Args:
-        tree: the factors with their attrs (DESIGN section 3).
+        tree: the factors with their attrs, as `inflab.validate` checks them.
         problem: model, task and corpus; without it the arrays can be read but no question asked.
         method: the settings this was fitted with.
+
+    Example:
+        >>> ekfac = inflab.EKFAC(layers="*.mlp.*").fit(problem)
+        >>> ekfac.score(queries, by="layer")["influence"].dims
+        ('query', 'train', 'layer')
+        >>> ekfac.attribute(queries, best)["influence"].dims
+        ('query', 'rank', 'layer', 'token')
+        >>> ekfac.self_influence()["influence"].dims
+        ('train',)
+        >>> ekfac.with_damping(0.01).score(queries).attrs["kind"]
+        'scores'
     """
 
     #: What can be asked beside scores: by layer; by token, in its other views, token by token; an index.

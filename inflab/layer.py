@@ -90,6 +90,11 @@ def layers(model: nn.Module | Problem, pattern: LayerPattern = "*") -> LayerTabl
 
     Raises:
         LayerError: when the pattern matches no supported layer; near names are listed.
+
+    Example:
+        >>> found = inflab.layers(problem, "*.mlp.c_fc")
+        >>> found.loc[found["covered"], "shape"].to_dict()
+        {'transformer.h.0.mlp.c_fc': '128 x 33', 'transformer.h.1.mlp.c_fc': '128 x 33'}
     """
     model = model if isinstance(model, nn.Module) else model.model
     found, why_not = _supported(model)

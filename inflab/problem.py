@@ -45,6 +45,11 @@ class Checkpoint:
 
     Raises:
         SettingError: when one of these is outside its domain.
+
+    Example:
+        >>> end = inflab.Checkpoint(model.state_dict(), learning_rate=3e-3, steps=80)
+        >>> inflab.Problem(model, inflab.CausalLM(), corpus, checkpoints=[end]).checkpoints[0].steps
+        80
     """
 
     state: Mapping[str, Tensor] | str | Path = field(repr=False)
@@ -109,6 +114,11 @@ class Problem:
         CorpusError: when the corpus is empty, has duplicate ids, or does not fit the task and the model.
         ModelError: when the state of a checkpoint does not fit the model; names and shapes are named.
         SettingError: when model, task or checkpoints are of the wrong type.
+
+    Example:
+        >>> problem = inflab.Problem(model, inflab.CausalLM(), corpus)
+        >>> problem.corpus.sizes["train"]
+        60
     """
 
     def __init__(self, model: nn.Module, task: Task, corpus: Any, *, checkpoints: Sequence[Checkpoint] = ()) -> None:

@@ -54,6 +54,12 @@ def kappa(
         SettingError: when a setting is outside its domain, or an answer is not on the scale.
         SchemaError: when ratings lack a column.
         CorpusError: when no pair was rated by both, or one rated a pair twice.
+
+    Example:
+        >>> ann, bob = [1, 2, 3, 1], [1, 2, 3, 2]
+        >>> found = inflab.kappa(ann, bob)
+        >>> float(found["observed"]), int(found["n"]), found["count"].dims
+        (0.75, 4, ('rating', 'other_rating'))
     """
     if weights not in (None, "linear", "quadratic"):
         raise SettingError(f"weights={weights!r} is not one of None, 'linear', 'quadratic'")

@@ -38,6 +38,11 @@ def load(
         StoreError: nothing there, half written, not finished (how far it is, and how to go on), another schema
             version, or another model or corpus than `problem`: both fingerprints are named.
         SettingError: when `problem` is not one.
+
+    Example:
+        >>> ekfac.save("ekfac.zarr")
+        >>> inflab.load("ekfac.zarr", problem).score(queries)["influence"].dims
+        ('query', 'train')
     """
     target = Path(path).expanduser().absolute()
     if unfinished(target) is not None:

@@ -37,6 +37,15 @@ def top(scores: xr.Dataset, k: int = 10, *, sign: Sign = "positive") -> xr.Datas
     Raises:
         SchemaError: when `influence` or its dims are missing.
         SettingError: when `k` or `sign` is outside its domain.
+
+    Example:
+        >>> best = inflab.top(scores, 3)
+        >>> dict(best["influence"].sizes)
+        {'query': 3, 'rank': 3}
+        >>> bool((best["influence"].diff("rank") <= 0).all())
+        True
+        >>> best["train"].dims, best["text"].dims
+        (('query', 'rank'), ('query', 'rank'))
     """
     require(scores, "influence", "query", "train")
     n_train = scores.sizes["train"]

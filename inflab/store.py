@@ -47,6 +47,11 @@ def save(arrays: xr.DataTree | xr.Dataset, path: str | Path) -> None:
     Raises:
         StoreError: when `path` exists, cannot be written, or the disk is too full.
         SchemaError: when the arrays break the schema.
+
+    Example:
+        >>> inflab.save(scores, "scores.zarr")
+        >>> inflab.load("scores.zarr")["influence"].equals(scores["influence"])
+        True
     """
     validate(arrays)
     tree = arrays if isinstance(arrays, xr.DataTree) else xr.DataTree(arrays)

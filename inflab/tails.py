@@ -76,6 +76,11 @@ def tail(
         SettingError: when a setting is outside its domain.
         CorpusError: when `others` are over other sequences.
         NumericsError: NaN or infinity in the scores; a query with fewer than 10 positive influences, or equal ones.
+
+    Example:
+        >>> found = inflab.tail(scores, bootstrap=0)
+        >>> found["alpha"].dims, found["held"].dims, found["ratio"].dims
+        (('query',), ('query', 'fraction'), ('query', 'law'))
     """
     check_count("bootstrap", bootstrap, least=0)
     check_count("least", least, least=_FEWEST)

@@ -112,6 +112,7 @@ def build(recipe: Recipe, seed: int, *, progress: bool = True) -> Path:
     FOLDER.mkdir(parents=True, exist_ok=True)
     part = recipe.path(seed).with_suffix(".part")
     save_file(kept, part, {"card": json.dumps(about)})
+    part.chmod(0o644)  # as any other file: safetensors writes for its owner alone
     part.rename(recipe.path(seed))
     return recipe.path(seed)
 

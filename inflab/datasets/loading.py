@@ -28,12 +28,28 @@ _CARDS = {card.name: card for card in (FACTS, GENESIS, UDHR, *TABLES)}
 
 
 def names() -> list[str]:
-    """The data sets that `load` knows."""
+    """The data sets that `load` knows.
+
+    Returns:
+        Their names.
+
+    Example:
+        >>> inflab.datasets.names()
+        ['facts', 'genesis', 'udhr', 'concrete', 'diabetes', 'digits', 'breast_cancer', 'wine']
+    """
     return list(_CARDS)
 
 
 def table() -> pd.DataFrame:
-    """What each data set is: kind, size, title, licence, source; one row a name."""
+    """What each data set is: kind, size, title, licence, source; one row a name.
+
+    Returns:
+        A table with the columns `kind`, `size`, `title`, `licence` and `source`.
+
+    Example:
+        >>> inflab.datasets.table().loc["wine", "kind"]
+        'classification'
+    """
     said = ("name", "kind", "size", "title", "licence", "source")
     return pd.DataFrame([{key: getattr(card, key) for key in said} for card in _CARDS.values()]).set_index("name")
 
@@ -60,6 +76,13 @@ def load(
     Raises:
         SettingError: for an unknown name or option, or one outside its domain.
         MissingDependencyError: when a set that scikit-learn carries is asked for without it.
+
+    Example:
+        >>> corpus = inflab.datasets.load("facts", n_facts=10, n_distractors=5)
+        >>> corpus["token_id"].dims, corpus.sizes["train"]
+        (('train', 'token'), 15)
+        >>> inflab.datasets.load("wine", standardize=True)["input"].shape
+        (178, 13)
     """
     card = _card(name)
     check_options(card, options)
@@ -92,6 +115,11 @@ def tokenizer(name: str, *, vocabulary: int | None = None, **options: Any) -> Pr
 
     Raises:
         SettingError: for an unknown name or option, a table, or a vocabulary too small.
+
+    Example:
+        >>> tokenizer = inflab.datasets.tokenizer("facts", n_facts=10, n_distractors=5)
+        >>> tokenizer.decode(tokenizer(" Zorald Pfaff")["input_ids"])
+        ' Zorald Pfaff'
     """
     card = _card(name)
     if card.kind != "text":

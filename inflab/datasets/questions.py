@@ -47,6 +47,11 @@ def fact_queries(
     Raises:
         CorpusError: when the corpus is not one of facts.
         SettingError: for a direction or a fact that is not there.
+
+    Example:
+        >>> asked = inflab.datasets.fact_queries(corpus, tokenizer=tokenizer, facts=[0, 1])
+        >>> asked["completion"].values[0], asked["taught_by"].values[0] in corpus["train"].values
+        (' Zorald Pfaff', True)
     """
     if direction not in ("forward", "reversed"):
         raise SettingError(f"direction={direction!r} is not one of forward, reversed; ask one direction at a time")

@@ -27,6 +27,11 @@ class ASTRA(JointMethod, EKFAC):
             among some minibatches, by the power method and with a margin of a quarter.
         momentum: what remains of a step in the next.
         start: "ekfac": `(P + lambda I)^-1 grad f`; or "zero".
+
+    Example:
+        >>> found = inflab.ASTRA(steps=5, damping=0.01, damping_kind="absolute").fit(followed).score(asked)
+        >>> found["influence"].dims
+        ('query', 'train')
     """
 
     steps: int = 300

@@ -25,6 +25,11 @@ class BM25(Similarity):
         on: what a term is: "tokens" (ids where `is_text`), or "words" (of the coordinate `text`, in lower case).
         k1: how late repetitions in a text saturate, not negative.
         b: how much long texts are held back, from 0 to 1.
+
+    Example:
+        >>> found = inflab.BM25().fit(problem).score(queries)["influence"]
+        >>> found.dims, found.attrs["units"]
+        (('query', 'train'), '1')
     """
 
     on: Literal["tokens", "words"] = "tokens"

@@ -140,7 +140,13 @@ class CosineInfluence(Influence):
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine(Identity):
-    """Cosine of gradients: a similarity between -1 and 1, not nats. Fitting runs no pass; damping has no effect."""
+    """Cosine of gradients: a similarity between -1 and 1, not nats. Fitting runs no pass; damping has no effect.
+
+    Example:
+        >>> found = inflab.Cosine(layers="*.mlp.*").fit(problem).score(queries)["influence"]
+        >>> found.attrs["units"], bool((abs(found) <= 1).all())
+        ('1', True)
+    """
 
     result: ClassVar[type[Influence]] = CosineInfluence
 

@@ -13,7 +13,13 @@ __all__ = ["Diagonal"]
 
 @dataclass(frozen=True, kw_only=True)
 class Diagonal(LayerMethod):
-    """`diag(E[G^2])`: parameters taken as independent."""
+    """`diag(E[G^2])`: parameters taken as independent.
+
+    Example:
+        >>> diagonal = inflab.Diagonal(layers="*.mlp.*").fit(problem)
+        >>> diagonal.score(queries)["influence"].dims
+        ('query', 'train')
+    """
 
     def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:
         squares, n = fitting.squares(None), fitting.examples

@@ -23,6 +23,13 @@ class EKFAC(LayerMethod):
         blocks: cut A and S into so many diagonal blocks before the eigendecomposition (GB23 App. A); 1 cuts nothing.
             The attrs `activation_share_kept` and `gradient_share_kept` of each layer's factors say how much of the
             squared norm of A and of S the blocks hold.
+
+    Example:
+        >>> ekfac = inflab.EKFAC(layers="*.mlp.*", damping=0.1).fit(problem)
+        >>> list(ekfac.factors.children)[0]
+        'transformer.h.0.mlp.c_fc'
+        >>> dict(ekfac.score(queries)["influence"].sizes)
+        {'query': 3, 'train': 60}
     """
 
     blocks: int = 1

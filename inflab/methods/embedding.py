@@ -35,6 +35,11 @@ class Embedding(Similarity):
             layer that runs, averaged over the text's tokens. That is the last hidden state of a language model, under
             its output head, and the penultimate activation of other networks. A fit with an encoder of one's own can be
             saved, but not loaded with a problem: functions are not kept.
+
+    Example:
+        >>> found = inflab.Embedding().fit(problem).score(queries)["influence"]
+        >>> found.dims, found.attrs["units"]
+        (('query', 'train'), '1')
     """
 
     encoder: Callable[[xr.Dataset], np.ndarray] | None = None

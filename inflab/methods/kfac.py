@@ -19,6 +19,11 @@ class KFAC(LayerMethod):
 
     Their scale is that of one token: for sequences of T independent tokens, EK-FAC's eigenvalues are T times as large,
     and each group of a grouped convolution counts as a token of its own. Relative damping is not affected.
+
+    Example:
+        >>> kfac = inflab.KFAC(layers="*.mlp.c_fc").fit(problem)
+        >>> kfac.factors["transformer.h.0.mlp.c_fc"]["eigenvalues"].dims
+        ('gradient_eigen', 'activation_eigen')
     """
 
     def _factors(self, fitting: Fitting) -> dict[str, LayerFactors]:

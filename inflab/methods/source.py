@@ -136,6 +136,11 @@ class SOURCE(EKFAC):
         segments: put consecutive checkpoints together into so many segments of nearly equal numbers; None: one a
             checkpoint. A segment's eigenvectors are those of the mean covariances of its checkpoints, its eigenvalues
             those of the mean of their EK-FACs along these axes, and training gradients are averaged over them.
+
+    Example:
+        >>> source = inflab.SOURCE().fit(followed)  # a problem with two checkpoints
+        >>> source.score(asked)["influence"].dims
+        ('query', 'train')
     """
 
     damping: float = 0.0

@@ -37,15 +37,21 @@ class TracInInfluence(Combined):
 
 @dataclass(frozen=True, kw_only=True)
 class TracIn(Identity):
-    """`sum_k eta_k grad f(theta_k) . grad log p(theta_k)` over the checkpoints of a problem.
+    """Dot products of gradients times the rate, summed over the checkpoints of a problem.
 
-    Fitting runs no pass; damping has no effect. Scores are nats of the query that one visit to the sequence, alone and
-    at the rate of each checkpoint, adds: not the scale of the other methods.
+    `sum_k eta_k grad f(theta_k) . grad log p(theta_k)` over checkpoints k. Fitting runs no pass; damping has no effect.
+    Scores are nats of the query that one visit to the sequence, alone and at the rate of each checkpoint, adds: not the
+    scale of the other methods.
 
     Args:
         steps: also multiply by the steps of the segment that each checkpoint ends. In a segment of K steps, batches of
             B out of N visit a sequence K B / N times with weight 1 / B, which is eta K / N in all: scores are then
             influences in nats per unit weight, those of `SOURCE` without curvature. The paper's is False.
+
+    Example:
+        >>> tracin = inflab.TracIn().fit(followed)  # a problem with two checkpoints
+        >>> tracin.score(asked)["influence"].attrs["units"]
+        'nat'
     """
 
     steps: bool = False

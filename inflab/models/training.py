@@ -44,6 +44,11 @@ class Trained:
         model: in eval mode, on the device it was trained on.
         history: `loss (step)` in nat per target token and `learning_rate (step)`.
         seconds: wall time of the training loop.
+
+    Example:
+        >>> trained = inflab.models.train(config, corpus, steps=3, progress=False)
+        >>> trained.history["loss"].shape, trained.model.training
+        ((3,), False)
     """
 
     model: Any
@@ -98,6 +103,11 @@ def train(
         CorpusError: when the corpus is not text, has no target, or does not fit the model.
         ModelError: when the model has no token embedding.
         NumericsError: when the loss is no longer finite; says the step and the sequences.
+
+    Example:
+        >>> trained = inflab.models.train(config, corpus, steps=3, batch_size=8)
+        >>> trained.history["learning_rate"].dims
+        ('step',)
     """
     n = _check_corpus(corpus)
     per_epoch = math.ceil(n / batch_size) if batch_size >= 1 else 0

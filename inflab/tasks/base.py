@@ -44,6 +44,13 @@ class Task:
 
     A batch maps the corpus' variable names to tensors whose first axis is the example. `forward` may be
     overridden when the model does not take `batch["input"]` alone.
+
+    Example:
+        >>> class Poisson(inflab.Task):
+        ...     def loss(self, outputs, batch):
+        ...         return (outputs.exp() - batch["target"] * outputs).sum(1)
+        >>> Poisson().measure(torch.zeros(1, 1), {"target": torch.tensor([[2.0]])})
+        tensor([-1.])
     """
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -26,6 +26,12 @@ class CausalLM(Task):
 
     Args:
         measurement: "log_probability", or "margin": the sum over target tokens of log(p / (1 - p)).
+
+    Example:
+        >>> inflab.CausalLM(measurement="margin")
+        CausalLM(measurement='margin')
+        >>> inflab.Problem(model, inflab.CausalLM(), corpus).task.measures
+        'log_probability'
     """
 
     measurement: Literal["log_probability", "margin"] = "log_probability"

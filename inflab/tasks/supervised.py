@@ -24,6 +24,11 @@ class Classification(Task):
 
     Args:
         measurement: "log_probability", or "margin": log(p / (1 - p)).
+
+    Example:
+        >>> task = inflab.Classification()
+        >>> task.measure(torch.zeros(1, 4), {"target": torch.tensor([2])})  # log(1/4)
+        tensor([-1.3863])
     """
 
     measurement: Literal["log_probability", "margin"] = "log_probability"
@@ -73,10 +78,15 @@ class Classification(Task):
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """Squared loss L = |y - f|^2 / 2, the log-likelihood of a Gaussian of unit variance up to a constant.
+    """Squared loss `L = |y - f|^2 / 2`, the log-likelihood of a Gaussian of unit variance up to a constant.
 
     Args:
         measurement: "log_probability" (minus the loss), or "output": the prediction itself, summed over outputs.
+
+    Example:
+        >>> task = inflab.Regression()
+        >>> task.loss(torch.tensor([[1.0]]), {"target": torch.tensor([3.0])})
+        tensor([2.])
     """
 
     measurement: Literal["log_probability", "output"] = "log_probability"

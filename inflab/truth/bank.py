@@ -70,6 +70,13 @@ def retrain_bank(
         ModelError: when the recipe makes no model.
         NumericsError: when a training diverges; says the step and the examples.
         StoreError: the store holds something else, is being written by another process, or cannot be written.
+
+    Example:
+        >>> bank = inflab.truth.retrain_bank(recipe, table, asked, subsets=4, seeds=2)
+        >>> bank["measurement"].dims
+        ('subset', 'seed', 'query')
+        >>> bank["is_member"].sum("train").values
+        array([22, 22, 22, 22])
     """
     for name, value in (("subsets", subsets), ("seeds", seeds)):
         check_count(name, value)

@@ -82,6 +82,12 @@ def removal_curve(
         ModelError: when the recipe makes no model.
         NumericsError: when scores hold NaN, or a training diverges.
         StoreError: the store holds something else, is being written by another process, or cannot be written.
+
+    Example:
+        >>> scores = inflab.EKFAC().fit(followed).score(asked)
+        >>> found = inflab.truth.removal_curve(recipe, table, asked, scores, shares=[0.1], seeds=1, random=2)
+        >>> found["rise"].dims, found["removed"].item()
+        (('estimator', 'share'), 4)
     """
     for name, value, least in (("seeds", seeds, 1), ("random", random, 0), ("seed", seed, 0)):
         check_count(name, value, least=least)

@@ -60,6 +60,12 @@ def leave_out(
         ModelError: when the recipe makes no model.
         NumericsError: when a training diverges; says the step and the examples.
         StoreError: the store holds something else, is being written by another process, or cannot be written.
+
+    Example:
+        >>> first_two = table["train"].values[:2]
+        >>> found = inflab.truth.leave_out(recipe, table, asked, [first_two], seeds=2)
+        >>> dict(found["change"].sizes)
+        {'group': 1, 'query': 5}
     """
     check_count("seeds", seeds)
     check_count("seed", seed, least=0)

@@ -78,6 +78,11 @@ def magic(
         CorpusError: when a corpus does not fit the recipe's task and model.
         ModelError: when training the model draws random numbers or keeps statistics (dropout, batch normalisation).
         NumericsError: when the training diverges, or a derivative is not finite.
+
+    Example:
+        >>> found = inflab.truth.magic(recipe, table, asked)
+        >>> found["influence"].dims
+        ('query', 'train')
     """
     check_count("seed", seed, least=0)
     if checkpoint_every is not None:
@@ -142,6 +147,12 @@ def reweighted(
         CorpusError: when a corpus does not fit the recipe's task and model, or `weights` lacks an example.
         ModelError: when the recipe makes no model.
         NumericsError: when a training diverges; says the step and the examples.
+
+    Example:
+        >>> twice = np.ones((1, table.sizes["train"]))
+        >>> twice[0, 0] = 2
+        >>> inflab.truth.reweighted(recipe, table, asked, twice)["measurement"].dims
+        ('set', 'query')
     """
     check_count("seed", seed, least=0)
     material = Material(recipe, corpus, queries)

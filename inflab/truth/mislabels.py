@@ -46,6 +46,13 @@ def mislabel_curve(
         CorpusError: when ids do not match, or no label is flipped, or all are.
         NumericsError: when an influence is NaN.
         SettingError: when a setting is outside its domain.
+
+    Example:
+        >>> own = inflab.EKFAC().fit(followed).self_influence()
+        >>> is_flipped = np.arange(table.sizes["train"]) < 3
+        >>> found = inflab.truth.mislabel_curve(own, is_flipped, resamples=50)
+        >>> found["found"].dims, found["auc_interval"].dims
+        (('inspected',), ('bound',))
     """
     check_count("seed", seed, least=0)
     check_bootstrap(resamples, level)

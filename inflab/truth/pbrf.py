@@ -95,6 +95,11 @@ def pbrf(
         LayerError: no layer matched, or one cannot be covered; named.
         ModelError: the model is in `train()` mode with dropout, or offloaded, or cannot be differentiated twice.
         NumericsError: the gradient of an example's loss is NaN or infinite.
+
+    Example:
+        >>> found = inflab.truth.pbrf(followed, asked, train=[0, 4], damping=0.1)
+        >>> dict(found["influence"].sizes), bool(found["is_converged"].all())
+        ({'query': 5, 'train': 2}, True)
     """
     if not isinstance(problem, Problem):
         raise SettingError(f"problem is a {type(problem).__name__}; expected an inflab.Problem")

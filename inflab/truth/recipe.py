@@ -35,6 +35,11 @@ class Trained:
         checkpoints: states on the way, equally spaced, the last at the end; for `inflab.Problem(checkpoints=...)`.
         history: `loss (step)`, the mean over the batch's examples, in nat, and `learning_rate (step)`.
         seconds: wall time of the training loop.
+
+    Example:
+        >>> trained = recipe.train(table, keep=2)
+        >>> trained.history["loss"].dims, trained.checkpoints[-1].steps > 0
+        (('step',), True)
     """
 
     model: Any
@@ -67,6 +72,13 @@ class Recipe:
 
     Raises:
         SettingError: for a setting outside its domain.
+
+    Example:
+        >>> settings = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1}
+        >>> recipe = inflab.truth.Recipe(model=lambda seed: nn.Linear(13, 3), task=inflab.Classification(), **settings)
+        >>> trained = recipe.train(table, keep=2)
+        >>> len(trained.checkpoints)
+        2
     """
 
     model: Callable[[int], nn.Module]

@@ -39,8 +39,8 @@ class Playground(Part):
         label: what it is, for those who hear it.
 
     Raises:
-        SettingError: for points of unequal length, or none and no domain, an unknown `move`, a slider outside of its range, or something
-            else than a mapping of the four names from `follow`.
+        SettingError: for points of unequal length, or none and no domain, an unknown `move`, a slider outside of its
+            range, or something else than a mapping of the four names from `follow`.
 
     Example:
         >>> def line(x, y, slope):
