@@ -1,7 +1,7 @@
 """What the machine can do, measured, and what a fit must do, counted: the share of the one in the other.
 
 A multiply-add counts as 2 FLOPs. Counted is one pass over the N training sequences of T tokens, which is enough for
-covariances and Lambda together (METHOD section 4), with P products in the weights of the part that is run:
+covariances and Lambda together, with P products in the weights of the part that is run:
 
     forward      2 P N T, and 4 d T / 2 for each token and block: attention's two products, causal
     backward     2 P' N T, and 8 d T / 2: no weight gradients, and nothing before the first covered layer

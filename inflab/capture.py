@@ -1,7 +1,7 @@
 """One pass: hooks in, (activation, gradient) out, model left as it was.
 
 Parameters are frozen and the graph starts at the first covered layer, so a pass computes no weight gradients:
-about 4 x parameters x tokens floating point operations (METHOD section 4). Each layer's tokens go to the sink
+about 4 x parameters x tokens floating point operations. Each layer's tokens go to the sink
 as soon as the backward pass reaches it, and are freed.
 """
 

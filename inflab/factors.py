@@ -1,7 +1,7 @@
 """Factors as labelled arrays: from tensors of one fit to a DataTree, and back to what inverts.
 
 One child a layer under `/factors`: eigenvectors and eigenvalues of the two covariances, the corrected eigenvalues,
-and the absolute damping in its attrs (DESIGN section 3).
+and the absolute damping in its attrs.
 """
 
 from __future__ import annotations

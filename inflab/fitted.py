@@ -32,7 +32,7 @@ class Fitted:
     """Factors as labelled arrays; the questions are those of `inflab.Influence`.
 
     Args:
-        tree: the factors with their attrs (DESIGN section 3).
+        tree: the factors with their attrs.
         problem: model, task and corpus; without it the arrays can be read but no question asked.
         method: the settings this was fitted with, whose `fit` would do it again; None where they were not kept.
     """

@@ -102,7 +102,7 @@ class Rotated:
     """One batch of one layer with each side rotated by the cheaper way, before gradients are formed.
 
     A side is rotated token by token, `t d^2` multiplications, or after the gradient is formed, `i o d`: short texts in
-    wide layers gain most by the first (METHOD section 4). Both sides are chosen alone. One token an example needs no
+    wide layers gain most by the first. Both sides are chosen alone. One token an example needs no
     gradient at all.
 
     Attributes:
@@ -285,7 +285,7 @@ class Curvature:
 def pair_influence(
     curvature: Curvature, query: tuple[Tensor, Tensor, int], train: tuple[Tensor, Tensor, int]
 ) -> Tensor:
-    """Which query token meets which training token, for one pair (METHOD section 5).
+    """Which query token meets which training token, for one pair.
 
     `I[s, t] = Ds_s^T [(G + lambda)^-1 (Ds_t a_t^T)] a_s`; rows and columns sum to the one-sided attributions.
 

@@ -1,7 +1,7 @@
 """Which modules influence covers, and how each kind lays out its activations and gradients.
 
 Every covered layer is a matrix `gradient x activation`: the gradient of one example is the sum over its tokens
-of `Ds a_bar^T` (METHOD section 3), with `a_bar = (a; 1)` when the layer has a bias.
+of `Ds a_bar^T`, with `a_bar = (a; 1)` when the layer has a bias.
 
 | kind | activation of a token | gradient of a token | tokens |
 |---|---|---|---|

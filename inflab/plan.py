@@ -1,6 +1,6 @@
 """Before any work: floating point operations, bytes and passes of every route, the route taken and why.
 
-Operations count 2 a multiply-add (METHOD section 4). Only shapes are read, so that a model on the `meta` device, whose
+Operations count 2 a multiply-add. Only shapes are read, so that a model on the `meta` device, whose
 weights do not exist, can be planned for: 52 billion parameters and ten million sequences on a laptop.
 """
 

@@ -32,7 +32,7 @@ class Sides:
 def choose_sides(
     curvature: Curvature, shape: tuple[int, int], queries: int, examples: int, tokens: float, rank: int | None = None
 ) -> Sides:
-    """Where the queries are met, by multiplications (METHOD section 4).
+    """Where the queries are met, by multiplications.
 
     Args:
         curvature: of the layer.
@@ -170,7 +170,7 @@ def low_rank_costs(
 def truncation_weights(curvature: Curvature) -> tuple[Tensor, Tensor] | None:
     """Square roots of `L_S (o,)` and `L_A (i,)`: how large training gradients are along each axis of the eigenbasis.
 
-    Truncating `S^1/2 P A^1/2` instead of P minimises the error of scores instead of that of P (METHOD section 4).
+    Truncating `S^1/2 P A^1/2` instead of P minimises the error of scores instead of that of P.
 
     Returns:
         The weights, or None where the curvature has no such eigenvalues.

@@ -1,4 +1,4 @@
-"""SOURCE: influence through the segments of a training (Bae et al. 2024, arXiv 2405.12186; METHOD section 6).
+"""SOURCE: influence through the segments of a training (Bae et al. 2024, arXiv 2405.12186).
 
 Gradient descent on the mean loss, `theta <- theta - eta grad L`, is followed to first order in the weight of a
 sequence. In a segment l of K_l steps the curvature and the sequence's gradient are taken as constant, so that

@@ -1,4 +1,4 @@
-"""Fitting passes: covariances, their eigenbases, then corrected eigenvalues (METHOD section 3)."""
+"""Fitting passes: covariances, their eigenbases, then corrected eigenvalues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attribution passes: influence of chosen pairs by layer and token, one-sided and token by token (METHOD section 5)."""
+"""Attribution passes: influence of chosen pairs by layer and token, one-sided and token by token."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def token_scores(
 def token_pairs(
     run: Pass, curvatures: Mapping[str, Curvature], queries: xr.Dataset, train: xr.Dataset, pairs: np.ndarray
 ) -> np.ndarray:
-    """Influence by layer, training token and query token of chosen pairs (METHOD section 5).
+    """Influence by layer, training token and query token of chosen pairs.
 
     Returns:
         `(pair, layer, token, query_token)`. Sums over query tokens are `token_scores`.

@@ -1,4 +1,4 @@
-"""Token by token: which token of the query meets which token of the training sequence (METHOD section 5).
+"""Token by token: which token of the query meets which token of the training sequence.
 
 `I[s, t] = sum_ij (g_s,i a_s,j)(g_t,i a_t,j) / (Lambda_ij + lambda)` in the eigenbasis: rows and columns sum to the
 attributions of either side alone.

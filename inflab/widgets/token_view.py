@@ -1,4 +1,4 @@
-"""Where in a text the influence of one pair lies: its tokens as a heat map, in three views (METHOD section 5).
+"""Where in a text the influence of one pair lies: its tokens as a heat map, in three views.
 
 "update" is GB23 eqs. 30 and 31, "output" eq. 36, "input" eqs. 37 and 38. Here labelled arrays become what the browser
 draws; nothing is computed but sums and units.

@@ -1,6 +1,6 @@
 """Oracle 13: a later token changes the gradient at an earlier position, and not the activation there.
 
-Hence "this position's update mixes the past, through a, and all later losses, through Ds" (METHOD section 5).
+Hence "this position's update mixes the past, through a, and all later losses, through Ds".
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from inflab import preconditioned, products
 from inflab.kronecker import Curvature, rotate
 from inflab.preconditioned import Preconditioned, Sides, choose_sides, low_rank, truncation_weights
 
-O, I, Q, B = 5, 4, 3, 7  # noqa: E741 - the axes of METHOD
+O, I, Q, B = 5, 4, 3, 7  # noqa: E741 - outputs, inputs, queries, batch
 SIDES = [Sides(*pair) for pair in itertools.product([False, True], repeat=2)]
 
 

@@ -1,4 +1,4 @@
-"""SOURCE against the derivative of a whole training, and against its formula with dense matrices (METHOD oracle 7).
+"""SOURCE against the derivative of a whole training, and against its formula with dense matrices.
 
 On least squares with one output and labels one above or below the output, EK-FAC is the Hessian: then SOURCE differs
 from the derivative of gradient descent in a sequence's weight only by what a finite step makes, and goes down with it.

@@ -2,7 +2,7 @@
 
 Empirical Fisher, the same damping, the same batch sizes, eager attention. Compared are covariances, corrected
 eigenvalues, and scores (total, by layer, by token, self), never eigenvectors: these are free in sign, and in
-degenerate subspaces altogether. Left out are Kronfluence's known faults (METHOD section 8, 14): modules used
+degenerate subspaces altogether. Left out are Kronfluence's known faults: modules used
 several times, prompts masked in training texts, per-module scores with post-processed gradients.
 """
 

@@ -61,7 +61,7 @@ def test_without_a_kernel_it_is_a_picture_with_its_words() -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"y": Y[:2]}, "shape"), ({"x": [], "y": []}, "x is empty"), 
+        ({"y": Y[:2]}, "shape"), ({"x": [], "y": []}, "x is empty"),
         ({"y": np.array([1, np.nan, 2])}, "NaN"), ({"move": "up"}, "not one of"),
         ({"sliders": {"k": (0, 1, 2)}}, "sliders"), ({"x_domain": (1, 1)}, "x_domain"),
         ({"follow": lambda x, y: {"line": x}}, "follow"), ({"follow": lambda x, y: None}, "follow"),
