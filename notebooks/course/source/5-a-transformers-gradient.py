@@ -160,8 +160,8 @@ label_mean = lesson.check_labels(label_mean)
 lesson.ask_label()
 
 # %% [markdown]
-# The trace of this matrix says how much the prediction can bend. For the sentence above, once as the corpus has it,
-# and once with a last word that the model does not expect:
+# The trace of this matrix says how much the prediction can bend. For the sentence about Astrobia, once as the corpus
+# has it, and once with a last word that the model does not expect:
 
 # %%
 def traces(text):
