@@ -20,7 +20,8 @@ from benchmarks.findings.checkpoint import Recipe
 from benchmarks.findings.vocabulary import words_of
 
 __all__ = [
-    "FRAMES", "KINDS", "RECIPES", "RELATIONS", "SUBJECTS", "agreement", "facts", "habits", "habit_queries", "habit_words",
+    "FRAMES", "KINDS", "RECIPES", "RELATIONS", "SUBJECTS", "agreement", "facts", "habits", "habit_queries",
+    "habit_words",
     "recall", "sentence", "share_of_bytes", "verse_queries", "verse_tokens", "verses",
 ]  # fmt: skip
 

@@ -23,7 +23,8 @@ from benchmarks.findings.vocabulary import words_of
 from inflab import analysis
 
 __all__ = [
-    "NAMES", "RECIPES", "RELATIONS", "SIZES", "TRADES", "above", "corpus", "facts", "queries", "share", "slope", "tokenizer",
+    "NAMES", "RECIPES", "RELATIONS", "SIZES", "TRADES", "above", "corpus", "facts", "queries", "share", "slope",
+    "tokenizer",
 ]  # fmt: skip
 
 TRADES = ("fisher", "smith", "baker", "shepherd", "miner", "scribe")
