@@ -51,9 +51,9 @@ def table(found: list[dict[str, Any]]) -> str:
         for row in map(of_plain, one["findings"]):
             number, bounds = _numbers(row)
             trained = f", {row.seeds} trainings" if row.seeds else ""
+            measured = row.measured.replace("|", "\\|")  # a bar would end the cell
             lines.append(
-                f"| [{row.finding}]({link}) ({row.section}) | {row.measured}: {number}{trained} | {bounds} "
-                f"| {row.verdict} |"
+                f"| [{row.finding}]({link}) ({row.section}) | {measured}: {number}{trained} | {bounds} | {row.verdict} |"
             )
     return "\n".join(lines)
 
