@@ -53,7 +53,8 @@ def table(found: list[dict[str, Any]]) -> str:
             trained = f", {row.seeds} trainings" if row.seeds else ""
             measured = row.measured.replace("|", "\\|")  # a bar would end the cell
             lines.append(
-                f"| [{row.finding}]({link}) ({row.section}) | {measured}: {number}{trained} | {bounds} | {row.verdict} |"
+                f"| [{row.finding}]({link}) ({row.section}) | {measured}: {number}{trained} | {bounds} "
+                f"| {row.verdict} |"
             )
     return "\n".join(lines)
 
