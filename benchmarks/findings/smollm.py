@@ -35,7 +35,7 @@ STORES = {name: DATA / f"smollm2-{name}.zarr" for name in ("explanation", "cosin
 ANSWER = 16  # most tokens of an answer
 #: Every second block: the gradients of all queries then fit into 5 GB together.
 LAYERS = [f"model.layers.{block}.mlp.*_proj" for block in range(0, 30, 2)]
-EKFAC = inflab.EKFAC(layers=LAYERS, max_examples=200)
+EXAMPLES = 200  # that the curvature is fitted on
 MEMORY = "3GB"
 #: Genre and topic of a query, and its prompt: the model's own answer is the completion.
 QUERIES = (
@@ -180,7 +180,8 @@ def make(chosen: tuple[Candidate, ...] | None = None, folder: Path = DATA, work:
     with _measured("answer", seconds):
         queries = _kept(work / "queries.zarr", lambda: _asked(problem, tokenizer))
     with _measured("fit", seconds):
-        influence = EKFAC.fit(problem, store=work / "fit.zarr", **given)
+        ekfac = inflab.EKFAC(layers=LAYERS, max_examples=EXAMPLES)  # made here: reading the arrays needs no torch
+        influence = ekfac.fit(problem, store=work / "fit.zarr", **given)
     with _measured("score", seconds):
         scores = influence.score(queries, by="layer", store=work / "scores.zarr", **given).load()
     lists = {"top": inflab.top(scores, 10), "bottom": inflab.top(scores, 10, sign="negative")}
