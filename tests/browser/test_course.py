@@ -109,7 +109,7 @@ def test_a_sentence_is_written_in_the_word_order_lab(lab: Lab, new_page: Callabl
     page = _run(lab, new_page, "7-word-order")
     box = page.get_by_label("sentence").first
     box.scroll_into_view_if_needed()
-    reply = page.get_by_text("of what the sentence that taught").first
+    reply = page.get_by_text("Seen once more, it").first
     expect(reply).to_contain_text("+100.0%")
     box.fill("It rained and nobody came")
     page.get_by_role("button", name="What would it do?").click()

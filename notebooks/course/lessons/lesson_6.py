@@ -180,7 +180,7 @@ def check_recall(answer: Any) -> Callable[..., Any]:
     rng = np.random.default_rng(1)
     cases = []
     for k, m in ((3, 5), (4, 12)):
-        exact = rng.normal(size=(5, 30))
+        exact = rng.normal(size=(40, 30))
         cases.append((exact, exact + 0.7 * rng.normal(size=exact.shape), k, m))
     return check(
         "recall of the filter", answer, _recall, cases,
