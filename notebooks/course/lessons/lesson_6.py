@@ -237,7 +237,7 @@ def check_share(answer: Any) -> Callable[..., Any]:
             "You take the first k as they stand: sort first.": lambda i, k: np.maximum(i, 0)[:k].sum() / np.maximum(i, 0).sum(),
             "That counts sequences. Sum their influence.": lambda i, k: k / (i > 0).sum(),
         },
-        right="`inflab.top` has the same number, sequence by sequence, as `share`.",
+        right="inflab.top gives it as well: share, one sequence at a time.",
     )  # fmt: skip
 
 
@@ -278,7 +278,7 @@ def ask_answer() -> None:
 def ask_share() -> None:
     """How much one sentence carries."""
     predict(
-        "Of all positive influence on an answer, over 160 sentences: what share has the first, in the middle of all questions?",
+        "By EK-FAC, of all positive influence on an answer, over 160 sentences: what share has the first, in the middle of all questions?",
         ["about 1 in 160", "about a twentieth", "a fifth or more"],
         2,
         "Influence has a heavy tail. But it is never one sentence alone: look how long the rest of the curve goes on.",

@@ -31,6 +31,7 @@ from inflab.widgets import Playground
 
 torch.set_num_threads(1)
 alt.renderers.enable("svg")
+pd.set_option("display.max_colwidth", 90)
 corpus, tokenizer, queries, ekfac, scores = lesson.facts()  # the model is trained on first use
 texts = corpus["text"].to_numpy().tolist()
 print(f"{queries.sizes['query']} questions, {len(texts)} sentences; the first question and what influences its answer most:")
@@ -127,8 +128,9 @@ pd.DataFrame({
 }).round(4)
 
 # %% [markdown]
-# Read the two curves as a price list: how many gradients must be computed to have 8 of the 10? A filter makes its own
-# findings: a study that keeps only what shares words will find that influence shares words.
+# Read the two curves as a price list: how many gradients must be computed to have 8 of the 10? BM25 weighs the same
+# words a little otherwise, and is as blind to others (try `by="bm25"` in `inflab.filter_candidates`). A filter makes
+# its own findings: a study that keeps only what shares words will find that influence shares words.
 #
 # ## Low rank
 #
@@ -167,7 +169,7 @@ pd.Series({r: np.linalg.norm(V - truncated(V, r)) / np.linalg.norm(V) for r in (
 # %%
 Playground(
     [], [], lesson.rank_picture, move="none", sliders={"rank": (1, 32, 2)}, x_label="question, the worst first",
-    y_label="1 - correlation with the exact scores, power of ten", x_domain=(0, 21), y_domain=(-6, 0),
+    y_label="1 - correlation, power of ten", x_domain=(0, 21), y_domain=(-6, 0),
     label="Scores at a low rank against exact scores, twenty questions",
 )
 
@@ -184,7 +186,7 @@ lesson.ask_answer()
 # Step through the questions, pick a sentence, look at its tokens and layers.
 #
 # - Which token of the teaching sentence is the warmest? Which word does it *read*, and which does it *predict*?
-# - Find a question whose second sentence tells of another country. What does it share with the first?
+# - Find a question with a sentence about another country among its first five. What does it share with the question?
 # - In the tab of the layers: which block carries the teaching sentence? Leave it out. Does the list change?
 # - Go to the most negative sentences. What do they teach *instead*?
 
@@ -254,13 +256,12 @@ for name, every in both.items():
 base = alt.Chart(pd.DataFrame(rows)).encode(
     x=alt.X("k:Q", scale=alt.Scale(type="log"), title="sentences, the most influential first"),
     color=alt.Color("method:N", title=None, scale=alt.Scale(range=["#d55e00", "#0072b2"])),
+    strokeDash=alt.StrokeDash("method:N", title=None),
 )
 (
     base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", scale=alt.Scale(domain=[0, 1])), y2="high:Q")
-    + base.mark_line(point=True).encode(
-        y=alt.Y("share:Q", title="share of all positive influence"), strokeDash=alt.StrokeDash("method:N", title=None)
-    )
-).properties(width=340, height=220, title="How much the top holds: median and middle half of the questions")
+    + base.mark_line(point=True).encode(y=alt.Y("share:Q", title="share of all positive influence"))
+).properties(width=340, height=220, title="The top's share: median, middle half of the questions")
 
 # %% [markdown]
 # ## What to take along
