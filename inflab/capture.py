@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inflab.device import TF32, autocast_dtype, model_device, tfloat32, to_tensor
+from inflab.device import TF32, autocast_dtype, model_device, products, read_later, tfloat32, to_tensor
 from inflab.errors import LayerError, NumericsError, SettingError
 from inflab.layer import Layer
 from inflab.layout import Tokens, lay_out
@@ -64,7 +64,7 @@ class Capture:
         self._waiting = Counter(self._shared.values())
         self._twins: dict[str, tuple[int, Tokens]] = {}
         self._mask: tuple[Tensor | None, bool] = None, False
-        self._pending: tuple[Sequence[Any], dict[str, Tensor | bool]] = (), {}
+        self._pending: tuple[Sequence[Any], Callable[[], dict[str, bool]]] = (), dict
         self._stack: Any = None
         self._deliver: Callable[[Layer], None] | None = None
         floats = [p.dtype for p in problem.model.parameters() if p.is_floating_point()]
@@ -124,7 +124,7 @@ class Capture:
         def deliver(layer: Layer) -> None:
             tokens = self._tokens(layer, len(ids))
             flags[layer.name] = is_finite(tokens.activation) & is_finite(tokens.gradient)
-            with torch.autocast(device.type, enabled=False):  # sums stay in float32 when the pass is narrower
+            with products(model, self._dtype):
                 sink(layer, tokens)
 
         self._deliver = deliver
@@ -139,9 +139,9 @@ class Capture:
             self._check_reached(layer, quantity)
             if layer.name not in flags:  # several uses: complete only now
                 deliver(layer)
-        self._check_finite()
-        self._pending = ids, flags
-        if device.type != "cuda":  # on a GPU after the next batch is under way: to look now would be to wait
+        self._check_finite()  # of the batch before: on a GPU this one is under way meanwhile
+        self._pending = ids, read_later(flags, device)
+        if device.type != "cuda":
             self._check_finite()
         return value_b.detach()
 
@@ -219,9 +219,9 @@ class Capture:
                 )
 
     def _check_finite(self) -> None:
-        ids, flags = self._pending
-        self._pending = (), {}
-        bad = [name for name, ok in flags.items() if not bool(ok)]
+        ids, answer = self._pending
+        self._pending = (), dict
+        bad = [name for name, ok in answer().items() if not ok]
         if bad:
             raise NumericsError(f"NaN or infinity in activation or gradient of {bad[-1]!r} in the batch of {_ids(ids)}")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from inflab.errors import ModelError, SettingError
 
-__all__ = ["TF32", "autocast_dtype", "model_device", "tfloat32", "to_tensor"]
+__all__ = ["TF32", "autocast_dtype", "model_device", "products", "read_later", "tfloat32", "to_tensor"]
 
 TF32 = "tfloat32"
 DTYPES = {
@@ -84,6 +84,46 @@ def tfloat32() -> Iterator[None]:
         yield
     finally:
         matmul.fp32_precision = before
+
+
+def read_later(flags: dict[str, Tensor | bool], device: torch.device) -> Callable[[], dict[str, bool]]:
+    """Ask for flags now, to read them later: of a GPU, without waiting for what it is given in between.
+
+    Returns:
+        What gives name -> flag.
+    """
+    if device.type != "cuda":
+        return lambda: {name: bool(ok) for name, ok in flags.items()}
+    found = torch.empty(len(flags), dtype=torch.bool, pin_memory=True)
+    answers = [torch.as_tensor(ok, device=device) for ok in flags.values()]
+    found.copy_(torch.stack(answers), non_blocking=True)
+    done = torch.cuda.Event()
+    done.record(torch.cuda.current_stream(device))
+
+    def read() -> dict[str, bool]:
+        done.synchronize()
+        return dict(zip(flags, found.tolist(), strict=True))
+
+    return read
+
+
+@contextmanager
+def products(model: nn.Module, dtype: str | None) -> Iterator[None]:
+    """How sums over tokens are taken after a pass in `dtype`: in float32 when the pass was narrower.
+
+    On a GPU their products then run on tensor cores. What a bfloat16 or float16 pass leaves has at most the 10 bits of
+    mantissa that those take, so covariances and gradients are exact there; what is rotated loses less by that than the
+    pass itself rounded off.
+
+    Yields:
+        Nothing.
+    """
+    device = model_device(model)
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    is_narrow = (autocast_dtype(model, dtype) or own) in (torch.bfloat16, torch.float16)
+    on_cores = device.type == "cuda" and (dtype == TF32 or is_narrow)
+    with torch.autocast(device.type, enabled=False), tfloat32() if on_cores else nullcontext():
+        yield
 
 
 def to_tensor(value: np.ndarray, device: torch.device, floats: torch.dtype) -> Tensor:

@@ -137,7 +137,7 @@ class Rotated:
         """
         n, _, outputs = self.gradient.shape
         direct = into is not None and self.left is None and self.right is None and self.activation.is_floating_point()
-        for part in chunks(n, outputs * self.width * self.gradient.element_size(), size):
+        for part in chunks(n, outputs * self.width * self.gradient.element_size(), size, self.gradient.device):
             if direct and into is not None:
                 yield part, torch.bmm(self.gradient[part].transpose(1, 2), self.activation[part], out=into[part])
                 continue

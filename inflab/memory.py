@@ -29,6 +29,7 @@ __all__ = [
 _CGROUP = Path("/sys/fs/cgroup")
 _BATCH_TOKENS = 4096  # beyond this many tokens a pass gains nothing and only costs memory
 _WORKING = 10**9  # bytes: nor does it gain by more than this for what comes and goes with a batch
+_GPU_TOKENS = 16384  # what fills a GPU, which takes as much memory as that needs
 
 
 def parse_memory(memory: int | str | None, device: torch.device) -> int:
@@ -61,7 +62,10 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
 def available_memory(device: torch.device) -> int:
     """Bytes free on the device now; on a CPU, what the system or the container can give without swapping."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(
+            device
+        )  # torch's own, to be used again
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
@@ -98,13 +102,13 @@ def pass_bytes(model: nn.Module, layers: Sequence[Layer], itemsize: int = 4) -> 
 def batch_size(
     model: nn.Module, layers: Sequence[Layer], tokens: int, memory: int, itemsize: int = 4, wanted: int | None = None
 ) -> int:
-    """Examples in one pass: as many as the budget holds, at most about 4,096 tokens.
+    """Examples in one pass: as many as the budget holds, at most about 4,096 tokens, on a GPU 16,384.
 
     Args:
         model: gives the vocabulary's size, whose logits are the largest tensor of a language model.
         layers: the covered layers: their activations and gradients are held.
         tokens: of the longest example.
-        memory: budget in bytes; a quarter of it is used.
+        memory: budget in bytes; a quarter of it is used, on a GPU half.
         itemsize: bytes of a number.
         wanted: the user's own choice, taken as it is.
 
@@ -113,13 +117,21 @@ def batch_size(
     """
     if wanted is not None:
         return wanted
-    working = min(memory // 4, _WORKING)
-    return max(1, min(_BATCH_TOKENS // tokens, working // (tokens * pass_bytes(model, layers, itemsize))))
+    most, working = _largest_batch(model, memory)
+    return max(1, min(most // tokens, working // (tokens * pass_bytes(model, layers, itemsize))))
 
 
 def working_bytes(model: nn.Module, layers: Sequence[Layer], memory: int, itemsize: int = 4) -> int:
-    """What of a budget comes and goes with the batches of a pass: no more than a full one takes, at most a quarter."""
-    return min(memory // 4, _WORKING, _BATCH_TOKENS * pass_bytes(model, layers, itemsize))
+    """What of a budget comes and goes with the batches of a pass: at most what a full one takes, and `batch_size`'s."""
+    most, working = _largest_batch(model, memory)
+    return min(working, most * pass_bytes(model, layers, itemsize))
+
+
+def _largest_batch(model: nn.Module, memory: int) -> tuple[int, int]:
+    """Tokens, and bytes of a budget."""
+    if any(value.is_cuda for value in model.parameters()):
+        return _GPU_TOKENS, memory // 2
+    return _BATCH_TOKENS, min(memory // 4, _WORKING)
 
 
 def factor_bytes(layers: Sequence[Layer], itemsize: int = 4) -> int:

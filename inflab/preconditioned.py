@@ -109,7 +109,7 @@ class Preconditioned:
             if self.dense is not None:
                 torch.mm(self.dense.flatten(1), flat_bp.T, out=found[:, part])
                 continue
-            for rows in chunks(len(self), 2 * flat_bp.element_size() * flat_bp.shape[1]):
+            for rows in chunks(len(self), 2 * flat_bp.element_size() * flat_bp.shape[1], device=flat_bp.device):
                 found[rows, part] = self.to_dense(rows).flatten(1) @ flat_bp.T
         return found
 
@@ -128,7 +128,7 @@ class Preconditioned:
         n, tokens, outputs = g_bto.shape
         rank = self.left.shape[2]
         found = g_bto.new_empty(len(self), n)
-        for rows in chunks(len(self), 2 * n * tokens * rank * g_bto.element_size()):
+        for rows in chunks(len(self), 2 * n * tokens * rank * g_bto.element_size(), device=g_bto.device):
             left_ox = self.left[rows].transpose(0, 1).reshape(outputs, -1)
             right_xi = self.right[rows].reshape(-1, train.width)
             both = (g_bto @ left_ox).mul_(a_bti @ right_xi.T)

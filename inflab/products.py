@@ -9,6 +9,7 @@ itself, but each change between the two pools costs more than it saves: they wai
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -37,6 +38,8 @@ _ALIGNED = 64  # bytes: a cache line, and the width of the widest vector registe
 _GRAM_BLOCKS = 4  # 10 of 16 blocks are computed; more blocks save little and get too narrow
 NEAR = 2**23  # bytes of per-example products at a time that stay in a cache until they are used up
 FAR = 2**26  # bytes that are enough for a product with many queries to be worth its reading them
+_GPU = 2**29  # bytes of them at a time on a GPU, which only many examples fill
+_STREAMS = 4
 
 
 def aligned(like: Tensor, *shape: int) -> Tensor:
@@ -81,17 +84,22 @@ def add_squares(total: Tensor, value_b: Tensor) -> None:
         for value in value_b:
             total.addcmul_(value, value)
     else:
-        total += value_b.square().sum(0)
+        total += torch.linalg.vector_norm(value_b, dim=0).square_()  # one reading, no second tensor
 
 
 def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> Iterator[Result]:
     """Compute a function of each item, on a CPU one item a core, each with one thread.
 
-    A symmetric eigendecomposition gains little from a second thread, and loses much where cores are shared.
+    A symmetric eigendecomposition gains little from a second thread, and loses much where cores are shared. On a GPU
+    some streams at a time: much of one is matrix-vector products, too small to fill it.
 
     Yields:
         Results, in order.
     """
+    if device.type == "cuda":
+        with ThreadPoolExecutor(_STREAMS) as pool:
+            yield from pool.map(_on_stream(function, device), items)
+        return
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:
         yield from map(function, items)
@@ -103,6 +111,28 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], devi
         torch.set_num_threads(threads)
 
 
+def _on_stream(function: Callable[[Item], Result], device: torch.device) -> Callable[[Item], Result]:
+    """The same function on a stream of its thread's own, after what the caller's stream has been given so far.
+
+    Who calls waits for the results and gives its own stream nothing meanwhile, so that no memory changes hands early.
+
+    Returns:
+        A function of an item.
+    """
+    callers, own = torch.cuda.current_stream(device), threading.local()
+
+    def run(item: Item) -> Result:
+        if not hasattr(own, "stream"):
+            own.stream = torch.cuda.Stream(device)
+        own.stream.wait_stream(callers)
+        with torch.cuda.stream(own.stream):
+            found = function(item)
+        own.stream.synchronize()
+        return found
+
+    return run
+
+
 def is_finite(value: Tensor) -> Tensor | bool:
     """Whether every number is finite; on a GPU a tensor that is not waited for."""
     if value.device.type != "cpu" or not value.is_floating_point():
@@ -111,12 +141,13 @@ def is_finite(value: Tensor) -> Tensor | bool:
     return math.isfinite(float(value.sum())) or bool(torch.isfinite(value).all())
 
 
-def chunks(examples: int, bytes_each: int, size: int = FAR) -> Iterator[slice]:
-    """Consecutive slices of a batch whose per-example products take about `size` bytes together.
+def chunks(examples: int, bytes_each: int, size: int = FAR, device: torch.device | None = None) -> Iterator[slice]:
+    """Consecutive slices of a batch whose per-example products take about `size` bytes together, more on a GPU.
 
     Yields:
         At least one example each.
     """
+    size = _GPU if device is not None and device.type == "cuda" else size
     step = max(1, size // max(bytes_each, 1))
     for start in range(0, examples, step):
         yield slice(start, min(start + step, examples))

@@ -11,6 +11,7 @@ from inflab.kronecker import Curvature
 from inflab.layer import Layer
 from inflab.layout import Tokens
 from inflab.preconditioned import Preconditioned
+from inflab.run.gathered import Gathered
 from inflab.run.local import Pass
 
 __all__ = ["score_rows", "self_influence"]
@@ -37,18 +38,23 @@ def score_rows(
     shape = (n_query, len(positions), len(run.layers)) if by_layer else (n_query, len(positions))
     scores = np.zeros(shape, dtype=np.float64 if run.itemsize() == 8 else np.float32)
 
+    def put(where: tuple[np.ndarray, int], value_qb: np.ndarray) -> None:
+        columns, row = where
+        # The loss is -log p of the sequence, f is log p of the completion: the gradient of L enters with a minus.
+        if by_layer:
+            scores[:, columns, row] = -value_qb
+        else:
+            scores[:, columns] -= value_qb
+
+    gathered = Gathered(put)
+
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
-        columns = np.searchsorted(positions, index)
         ready = queries[layer.name]
         met = ready.meet(tokens.activation, tokens.gradient, tokens.width, tokens.memo)
-        # The loss is -log p of the sequence, f is log p of the completion: the gradient of L enters with a minus.
-        value_qb = -ready.scores(met).cpu().numpy()
-        if by_layer:
-            scores[:, columns, place[layer.name]] = value_qb
-        else:
-            scores[:, columns] += value_qb
+        gathered.add((np.searchsorted(positions, index), place[layer.name]), ready.scores(met))
 
     run.over(train, "loss", add, what="scores", positions=positions)
+    gathered.flush()
     return scores
 
 
@@ -64,10 +70,13 @@ def self_influence(
     weights = {name: curvature.weights() for name, curvature in curvatures.items()}
     values = np.zeros((len(positions), len(run.layers)), dtype=np.float64 if run.itemsize() == 8 else np.float32)
 
+    gathered = Gathered(values.__setitem__)
+
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
         ready = curvatures[layer.name].rotated(tokens.activation, tokens.gradient, tokens.width, tokens.memo)
         value_b = ready.norms(weights[layer.name])
-        values[np.searchsorted(positions, index), place[layer.name]] = value_b.cpu().numpy()
+        gathered.add((np.searchsorted(positions, index), place[layer.name]), value_b)
 
     run.over(train, "loss", add, what="self-influence", positions=positions)
+    gathered.flush()
     return values if by_layer else values.sum(axis=1)
