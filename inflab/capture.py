@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inflab.device import TF32, autocast_dtype, model_device, products, read_later, tfloat32, to_tensor
+from inflab.device import TF32, autocast_dtype, model_device, products, read_later, to_tensor
 from inflab.errors import LayerError, NumericsError, SettingError
 from inflab.layer import Layer
 from inflab.layout import Tokens, lay_out
 from inflab.problem import Problem
-from inflab.products import is_finite
+from inflab.products import is_finite, tfloat32
 from inflab.tasks import Batch, Draws
 
 __all__ = ["Capture", "Quantity", "Sink", "frozen"]

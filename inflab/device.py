@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from inflab.errors import ModelError, SettingError
+from inflab.products import tfloat32
 
-__all__ = ["TF32", "autocast_dtype", "model_device", "products", "read_later", "tfloat32", "to_tensor"]
+__all__ = ["TF32", "autocast_dtype", "model_device", "products", "read_later", "to_tensor"]
 
 TF32 = "tfloat32"
 DTYPES = {
@@ -72,18 +73,6 @@ def autocast_dtype(model: nn.Module, dtype: str | None) -> torch.dtype | None:
             f"dtype={dtype!r} cannot run a float64 model; convert a copy with copy.deepcopy(model).float()"
         )
     return wanted
-
-
-@contextmanager
-def tfloat32() -> Iterator[None]:
-    """Float32 matrix products of a GPU on its tensor cores, with 10 bits of mantissa; afterwards as it was."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
-    try:
-        matmul.fp32_precision = "tf32"
-        yield
-    finally:
-        matmul.fp32_precision = before
 
 
 def read_later(flags: dict[str, Tensor | bool], device: torch.device) -> Callable[[], dict[str, bool]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inflab.products import NEAR, add_gram, add_squares, aligned, chunks, product
+from inflab.products import NEAR, add_gram, add_squares, aligned, chunks, matmul, product
 
 __all__ = [
     "Curvature",
@@ -83,7 +83,7 @@ def block_share(moment: Tensor, blocks: int) -> float:
 def example_gradients(activation: Tensor, gradient_bto: Tensor, width: int) -> Tensor:
     """Gradient of each example, `(b, o, width)`: the sum over its tokens of `Ds a_bar^T`."""
     if activation.is_floating_point():
-        return gradient_bto.transpose(1, 2) @ activation
+        return matmul(gradient_bto.transpose(1, 2), activation)
     n, _, outputs = gradient_bto.shape
     grad_bio = gradient_bto.new_zeros(n, width, outputs)
     index = activation.unsqueeze(-1).expand_as(gradient_bto)
@@ -93,8 +93,8 @@ def example_gradients(activation: Tensor, gradient_bto: Tensor, width: int) -> T
 def rotate(value_boi: Tensor, gradient_basis: Tensor | None, activation_basis: Tensor | None) -> Tensor:
     """`Q_S^T V Q_A` of each matrix `V (o, i)` in the batch."""
     if gradient_basis is not None:
-        value_boi = gradient_basis.T @ value_boi
-    return value_boi if activation_basis is None else value_boi @ activation_basis
+        value_boi = matmul(gradient_basis.T, value_boi)
+    return value_boi if activation_basis is None else matmul(value_boi, activation_basis)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Rotated:
         direct = into is not None and self.left is None and self.right is None and self.activation.is_floating_point()
         for part in chunks(n, outputs * self.width * self.gradient.element_size(), size, self.gradient.device):
             if direct and into is not None:
-                yield part, torch.bmm(self.gradient[part].transpose(1, 2), self.activation[part], out=into[part])
+                yield part, matmul(self.gradient[part].transpose(1, 2), self.activation[part], into[part])
                 continue
             formed = example_gradients(self.activation[part], self.gradient[part], self.width)
             yield part, rotate(formed, self.left, self.right)

@@ -29,7 +29,7 @@ __all__ = [
 _CGROUP = Path("/sys/fs/cgroup")
 _BATCH_TOKENS = 4096  # beyond this many tokens a pass gains nothing and only costs memory
 _WORKING = 10**9  # bytes: nor does it gain by more than this for what comes and goes with a batch
-_GPU_TOKENS = 16384  # what fills a GPU, which takes as much memory as that needs
+_GPU_TOKENS = 8192  # what fills a GPU, which takes as much memory as that needs
 
 
 def parse_memory(memory: int | str | None, device: torch.device) -> int:
@@ -102,7 +102,7 @@ def pass_bytes(model: nn.Module, layers: Sequence[Layer], itemsize: int = 4) -> 
 def batch_size(
     model: nn.Module, layers: Sequence[Layer], tokens: int, memory: int, itemsize: int = 4, wanted: int | None = None
 ) -> int:
-    """Examples in one pass: as many as the budget holds, at most about 4,096 tokens, on a GPU 16,384.
+    """Examples in one pass: as many as the budget holds, at most about 4,096 tokens, on a GPU 8,192.
 
     Args:
         model: gives the vocabulary's size, whose logits are the largest tensor of a language model.

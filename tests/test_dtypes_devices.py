@@ -16,8 +16,8 @@ from torch import nn
 
 from inflab import EKFAC, KFAC, Diagonal, Identity, Problem, Regression, adapters, top
 from inflab.capture import Capture
-from inflab.device import tfloat32
 from inflab.errors import InflabError, ModelError, NumericsError, SettingError
+from inflab.products import add_gram, halves, matmul, mirror, tfloat32
 from tests import tiny
 
 # Forward-mode differentiation loads rules that torch still compiles with torch.jit.
@@ -287,6 +287,35 @@ def test_a_model_spread_over_an_accelerator_and_memory_gives_the_same(away: dict
     )
     found = tiny.fit(problem(model)).score(tiny.queries(), by="layer", progress=False)
     tiny.agree(found["influence"], expected["influence"], 1e-3)
+
+
+def test_halves_are_the_number_and_fit_tensor_cores() -> None:
+    draw = torch.Generator().manual_seed(0)
+    value = torch.randn(1000, generator=draw) * 10.0 ** torch.randint(-20, 20, (1000,), generator=draw)
+    high, low = halves(value)
+    assert torch.equal(high + low, value)
+    mantissa, _ = torch.frexp(high)
+    assert torch.equal(mantissa * 2**11, (mantissa * 2**11).round()), "one bit before the point, ten behind it"
+    assert (low.abs() < 2.0**-10 * value.abs()).all()
+
+
+@gpu
+@pytest.mark.parametrize("shapes", [((300, 700), (700, 500)), ((4, 300, 70), (4, 70, 500)), ((9, 9), (3, 9, 50))])
+def test_products_on_tensor_cores_are_as_good_as_without(shapes: Any) -> None:
+    draw = torch.Generator(device="cuda").manual_seed(0)
+    a, b = (torch.randn(shape, device="cuda", generator=draw) for shape in shapes)
+    exact = a.double() @ b.double()
+
+    def error(found: torch.Tensor) -> float:
+        return float((found - exact).norm() / exact.norm())
+
+    with tfloat32():
+        narrow = error(a @ b)
+    assert error(matmul(a, b)) < 3 * error(a @ b) + 1e-7 < 0.1 * narrow
+    gram = torch.zeros(a.shape[-1], a.shape[-1], device="cuda")
+    add_gram(gram, a.flatten(0, -2))
+    flat = a.flatten(0, -2).double()
+    assert float((mirror(gram) - flat.T @ flat).norm() / (flat.T @ flat).norm()) < 1e-6
 
 
 def test_tensor_cores_are_switched_back_also_after_an_error() -> None:

@@ -145,5 +145,5 @@ def test_chunks_of_queries_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> Non
     met = ready.meet(normal(B, 30, I, seed=7), normal(B, 30, O, seed=8), I)
     expected = ready.scores(met)
     monkeypatch.setattr(preconditioned, "FAR", 1)
-    monkeypatch.setattr(preconditioned, "chunks", lambda n, each, size=1: products.chunks(n, each, 1))
+    monkeypatch.setattr(preconditioned, "chunks", lambda n, each, size=1, device=None: products.chunks(n, each, 1))
     torch.testing.assert_close(ready.scores(met), expected, rtol=1e-12, atol=1e-12)
