@@ -15,7 +15,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.setting import SIZES, Size
 
-__all__ = ["Run", "main"]
+__all__ = ["Run", "main", "run_step"]
 
 
 class Run:
@@ -125,6 +125,26 @@ def _status(field: str) -> float:
         return float(peak if sys.platform == "darwin" else 1024 * peak)
 
 
+def run_step(
+    size: Size, folder: Path, side: str, step: str, options: Mapping[str, Any]
+) -> tuple[Run, dict[str, np.ndarray]]:
+    """Run one step of one side here.
+
+    Args:
+        size: how large everything is.
+        folder: of the files that `setting.prepare` made.
+        side: a module of this package.
+        step: a key of its `STEPS`.
+        options: keywords of the step.
+
+    Returns:
+        The run with its measurements, and the numbers that the step computed.
+    """
+    run = Run(size, folder)
+    arrays: dict[str, np.ndarray] = importlib.import_module(f"benchmarks.{side}").STEPS[step](run, **options)
+    return run, arrays
+
+
 def main(job: str, out: str) -> None:
     """Run one step.
 
@@ -133,9 +153,8 @@ def main(job: str, out: str) -> None:
         out: path of the npz.
     """
     asked = json.loads(job)
-    run = Run(SIZES[asked["size"]], Path(asked["folder"]))
-    step = importlib.import_module(f"benchmarks.{asked['side']}").STEPS[asked["step"]]
-    arrays: dict[str, np.ndarray] = step(run, **asked["options"])
+    given = (asked["side"], asked["step"], asked["options"])
+    run, arrays = run_step(SIZES[asked["size"]], Path(asked["folder"]), *given)
     np.savez(out, **arrays)  # type: ignore[arg-type]
     print("\n" + json.dumps({"sections": run.sections, "notes": run.notes}))
 

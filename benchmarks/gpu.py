@@ -27,7 +27,7 @@ def main() -> str | None:
     if not torch.cuda.is_available():
         return "W7 needs a CUDA device, and torch sees none here; nothing was measured"
     workload = next(one for one in WORKLOADS if one.name == "W7")
-    failures = measure([workload], GPU, _HERE.parent / "build" / "bench", _HERE / "results")
+    failures = measure([workload], GPU, _HERE.parent / "build" / "bench", _HERE / "results", in_process=True)
     if failures:
         return failures["W7"]
     report.write(_HERE / "results", _HERE / "RESULTS.md")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,15 +37,22 @@ class _Bench:
     Args:
         size: how large everything is.
         cache: folder under which each size keeps its files.
+        in_process: whether runs share this process.
     """
 
-    def __init__(self, size: Size, cache: Path) -> None:
+    def __init__(self, size: Size, cache: Path, in_process: bool = False) -> None:
         self.size = size
+        self.in_process = in_process
         self.folder = cache.resolve() / size.name
         self.fastest: dict[str, int] = {}
 
     def child(self, side: str, step: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """What a child measured, and the numbers it computed."""
+        if self.in_process:
+            from benchmarks.child import run_step
+
+            run, arrays = run_step(self.size, self.folder, side, step, options)
+            return {"sections": run.sections, "notes": run.notes}, arrays
         job = {"side": side, "step": step, "size": self.size.name, "folder": str(self.folder), "options": options}
         with tempfile.TemporaryDirectory() as scratch:
             out = Path(scratch) / "arrays.npz"
@@ -91,7 +98,15 @@ class _Bench:
         _say(", ".join(f"{section} {value['seconds']:.2f} s" for section, value in found["sections"].items()))
 
 
-def measure(workloads: Sequence[Workload], size: Size, cache: Path, results: Path, *, runs: int = 3) -> dict[str, str]:
+def measure(
+    workloads: Sequence[Workload],
+    size: Size,
+    cache: Path,
+    results: Path,
+    *,
+    runs: int = 3,
+    in_process: bool = False,
+) -> dict[str, str]:
     """Measure workloads and write one JSON file each.
 
     Args:
@@ -100,11 +115,13 @@ def measure(workloads: Sequence[Workload], size: Size, cache: Path, results: Pat
         cache: folder for models, texts and factors.
         results: folder for the JSON files; a workload's old file is removed first.
         runs: runs of each contender, by turns. One run is a smoke test: no batch size is probed for it.
+        in_process: whether all runs share this process: on an accelerator, whose time is dear, starting one costs as
+            much as what is measured, and memory is the device's own.
 
     Returns:
         Workload -> why it has no result; empty when all have one.
     """
-    bench = _Bench(size, cache)
+    bench = _Bench(size, cache, in_process)
     results.mkdir(parents=True, exist_ok=True)
     _say(f"preparing {bench.folder}")
     prepared, _ = bench.child("setting", "prepare", {})
@@ -118,24 +135,28 @@ def measure(workloads: Sequence[Workload], size: Size, cache: Path, results: Pat
         _say(f"{workload.name}: {workload.title}")
         try:
             bench.ready(workload.needs)
-            contenders = _by_turns(bench, workload, runs)
+            for contenders in _by_turns(bench, workload, runs):  # written after each: a later one may be cut short
+                found = {
+                    "workload": workload.name,
+                    "size": size.name,
+                    "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                    "machine": prepared["notes"],
+                    "contenders": contenders,
+                }
+                path.write_text(json.dumps(found, indent=1) + "\n")
         except (ChildError, ValueError) as error:
+            path.unlink(missing_ok=True)
             failures[workload.name] = str(error)
             _say(f"  no result: {error}")
-            continue
-        found = {
-            "workload": workload.name,
-            "size": size.name,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "machine": prepared["notes"],
-            "contenders": contenders,
-        }
-        path.write_text(json.dumps(found, indent=1) + "\n")
     return failures
 
 
-def _by_turns(bench: _Bench, workload: Workload, runs: int) -> dict[str, Any]:
-    """Contender -> options, runs, and how its numbers agree with the first contender's, at worst."""
+def _by_turns(bench: _Bench, workload: Workload, runs: int) -> Iterator[dict[str, Any]]:
+    """Contender -> options, runs, and how its numbers agree with the first contender's, at worst.
+
+    Yields:
+        The same after each turn, with one run more.
+    """
     found: dict[str, Any] = {}
     for turn in range(runs):
         first: dict[str, np.ndarray] | None = None
@@ -155,7 +176,7 @@ def _by_turns(bench: _Bench, workload: Workload, runs: int) -> dict[str, Any]:
                     own["agreement"] = agreed
                 said += f"; differs by {agreed['relative']:.1e}"
             _say(f"  {turn + 1}. {contender.name}: {said} ({time.perf_counter() - start:.0f} s in all)")
-    return found
+        yield found
 
 
 def _say(text: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inflab.device import TF32, autocast_dtype, model_device, products, read_later, to_tensor
+from inflab.device import TF32, autocast_dtype, model_device, on_cores, products, read_later, to_tensor
 from inflab.errors import LayerError, NumericsError, SettingError
 from inflab.layer import Layer
 from inflab.layout import Tokens, lay_out
@@ -57,6 +57,7 @@ class Capture:
         self._layers = layers
         self._dtype = dtype
         self._autocast = autocast_dtype(problem.model, dtype)
+        self._on_cores = on_cores(problem.model, dtype)
         self._modules = dict(problem.model.named_modules())
         self._inputs: dict[str, list[tuple[Tensor, int]]] = {}
         self._arrived: dict[str, dict[int, Tensor]] = {}
@@ -112,7 +113,8 @@ class Capture:
         task, model = self._problem.task, self._problem.model
         device = model_device(model)
         with torch.inference_mode(False):
-            batch: Batch = {name: to_tensor(value, device, self._float) for name, value in arrays.items()}
+            ready = task.prepare(arrays)
+            batch: Batch = {name: to_tensor(value, device, self._float) for name, value in ready.items()}
         self._inputs = {layer.name: [] for layer in self._layers}
         self._arrived = {layer.name: {} for layer in self._layers}
         self._twins = {}
@@ -124,7 +126,7 @@ class Capture:
         def deliver(layer: Layer) -> None:
             tokens = self._tokens(layer, len(ids))
             flags[layer.name] = is_finite(tokens.activation) & is_finite(tokens.gradient)
-            with products(model, self._dtype):
+            with products(device, self._on_cores):
                 sink(layer, tokens)
 
         self._deliver = deliver
@@ -198,7 +200,8 @@ class Capture:
         self._inputs = {layer.name: [] for layer in self._layers}
         device = model_device(self._problem.model)
         with torch.inference_mode(False), torch.no_grad(), self._passing(device):
-            batch = {name: to_tensor(value, device, self._float) for name, value in arrays.items()}
+            ready = self._problem.task.prepare(arrays)
+            batch = {name: to_tensor(value, device, self._float) for name, value in ready.items()}
             self._problem.task.forward(self._problem.model, batch)
         first: dict[tuple[int, bool], str] = {}
         found = {}

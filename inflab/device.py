@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from inflab.errors import ModelError, SettingError
 from inflab.products import tfloat32
 
-__all__ = ["TF32", "autocast_dtype", "model_device", "products", "read_later", "to_tensor"]
+__all__ = ["TF32", "autocast_dtype", "model_device", "on_cores", "products", "read_later", "to_tensor"]
 
 TF32 = "tfloat32"
 DTYPES = {
@@ -96,29 +96,35 @@ def read_later(flags: dict[str, Tensor | bool], device: torch.device) -> Callabl
     return read
 
 
-@contextmanager
-def products(model: nn.Module, dtype: str | None) -> Iterator[None]:
-    """How sums over tokens are taken after a pass in `dtype`: in float32 when the pass was narrower.
+def on_cores(model: nn.Module, dtype: str | None) -> bool:
+    """Whether sums over tokens run on the tensor cores of a GPU after a pass in `dtype`.
 
-    On a GPU their products then run on tensor cores. What a bfloat16 or float16 pass leaves has at most the 10 bits of
-    mantissa that those take, so covariances and gradients are exact there; what is rotated loses less by that than the
-    pass itself rounded off.
+    What a bfloat16 or float16 pass leaves has at most the 10 bits of mantissa that those take, so covariances and
+    gradients are exact there; what is rotated loses less by that than the pass itself rounded off.
+
+    Returns:
+        True or False.
+    """
+    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    is_narrow = (autocast_dtype(model, dtype) or own) in (torch.bfloat16, torch.float16)
+    return model_device(model).type == "cuda" and (dtype == TF32 or is_narrow)
+
+
+@contextmanager
+def products(device: torch.device, on_cores: bool) -> Iterator[None]:
+    """How sums over tokens are taken after a pass: in float32 also when the pass was narrower; see `on_cores`.
 
     Yields:
         Nothing.
     """
-    device = model_device(model)
-    own = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    is_narrow = (autocast_dtype(model, dtype) or own) in (torch.bfloat16, torch.float16)
-    on_cores = device.type == "cuda" and (dtype == TF32 or is_narrow)
     with torch.autocast(device.type, enabled=False), tfloat32() if on_cores else nullcontext():
         yield
 
 
 def to_tensor(value: np.ndarray, device: torch.device, floats: torch.dtype) -> Tensor:
-    """An array beside the model: floats in `floats`, whole numbers as int64, masks as they are."""
-    tensor = torch.from_numpy(np.ascontiguousarray(value))
-    if device.type == "cuda":
+    """An array beside the model: floats in `floats`, whole numbers as int64, masks as they are; one flag stays here."""
+    tensor = torch.from_numpy(np.ascontiguousarray(value).reshape(value.shape))
+    if device.type == "cuda" and (tensor.ndim or tensor.dtype != torch.bool):
         tensor = tensor.pin_memory().to(device, non_blocking=True)
     if tensor.is_floating_point():
         return tensor.to(floats)

@@ -17,7 +17,7 @@ from torch import nn
 from inflab import EKFAC, KFAC, Diagonal, Identity, Problem, Regression, adapters, top
 from inflab.capture import Capture
 from inflab.errors import InflabError, ModelError, NumericsError, SettingError
-from inflab.products import add_gram, halves, matmul, mirror, tfloat32
+from inflab.products import add_gram, aligned, halves, matmul, mirror, tfloat32
 from tests import tiny
 
 # Forward-mode differentiation loads rules that torch still compiles with torch.jit.
@@ -255,7 +255,13 @@ def test_an_accelerator_gives_the_same(make: Callable[[], Any], method: Any) -> 
     model = make().double().cuda()
     with tiny.untouched(model):
         found = tiny.scores(problem(model), tiny.queries(), method())
-    tiny.agree(found, expected, 1e-8)
+    # Root mean squares of a Llama and angles of its and a NeoX's positions are float32 whatever the model is.
+    token_id = torch.arange(8)[None]
+    with torch.no_grad():
+        here, there = make().double()(token_id).logits, model(token_id.cuda()).logits.cpu()
+    differs = float((here - there).abs().max() / here.abs().max())
+    assert differs < 1e-12 if make is tiny.gpt2 else differs < 1e-6
+    tiny.agree(found, expected, 1e-8 + 30 * differs)
 
 
 @gpu
@@ -296,26 +302,33 @@ def test_halves_are_the_number_and_fit_tensor_cores() -> None:
     assert torch.equal(high + low, value)
     mantissa, _ = torch.frexp(high)
     assert torch.equal(mantissa * 2**11, (mantissa * 2**11).round()), "one bit before the point, ten behind it"
-    assert (low.abs() < 2.0**-10 * value.abs()).all()
+    assert (low.abs() <= 2.0**-11 * value.abs()).all()
+    assert (low * value < 0).float().mean() > 0.4, "rounded to the nearest, not down"
 
 
 @gpu
-@pytest.mark.parametrize("shapes", [((300, 700), (700, 500)), ((4, 300, 70), (4, 70, 500)), ((9, 9), (3, 9, 50))])
+@pytest.mark.parametrize(
+    "shapes", [((4096, 1025), (1025, 1030)), ((4, 768, 512), (4, 512, 1025)), ((65, 65), (3, 65, 50))], ids=str
+)
 def test_products_on_tensor_cores_are_as_good_as_without(shapes: Any) -> None:
     draw = torch.Generator(device="cuda").manual_seed(0)
     a, b = (torch.randn(shape, device="cuda", generator=draw) for shape in shapes)
-    exact = a.double() @ b.double()
 
-    def error(found: torch.Tensor) -> float:
+    def error(found: torch.Tensor, exact: torch.Tensor) -> float:
         return float((found - exact).norm() / exact.norm())
 
-    with tfloat32():
-        narrow = error(a @ b)
-    assert error(matmul(a, b)) < 3 * error(a @ b) + 1e-7 < 0.1 * narrow
-    gram = torch.zeros(a.shape[-1], a.shape[-1], device="cuda")
-    add_gram(gram, a.flatten(0, -2))
-    flat = a.flatten(0, -2).double()
-    assert float((mirror(gram) - flat.T @ flat).norm() / (flat.T @ flat).norm()) < 1e-6
+    exact = a.double() @ b.double()
+    assert error(matmul(a, b), exact) < 5e-7
+    out = torch.empty_like(exact, dtype=torch.float32)
+    assert matmul(a, b, out) is out
+    assert error(out, exact) < 5e-7
+    flat = a.flatten(0, -2)
+    gram = aligned(flat, a.shape[-1], a.shape[-1]).zero_()
+    add_gram(gram, flat)
+    assert error(mirror(gram), flat.double().T @ flat.double()) < 5e-7
+    if a.ndim == b.ndim == 2:
+        with tfloat32():
+            assert error(a @ b, exact) > 1e-5, "these are the products that are avoided"
 
 
 def test_tensor_cores_are_switched_back_also_after_an_error() -> None:

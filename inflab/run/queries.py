@@ -76,13 +76,18 @@ def query_gradients(
                 if name not in mine:
                     mine[name] = value.new_empty(len(positions), *value.shape[1:])
                 if into is None or value.data_ptr() != into[part].data_ptr():
-                    mine[name][torch.from_numpy(rows[part])] = value
+                    mine[name][_slice(rows[part])] = value
 
     run.over(queries, "measurement", keep, what="queries", positions=positions)
     return {
         layer.name: Preconditioned(curvatures[layer.name], sides[layer.name], **held[layer.name])
         for layer in run.layers
     }
+
+
+def _slice(rows: np.ndarray) -> slice | Tensor:
+    """Rows to be written to: in a row, as a slice, for which nothing is asked of a GPU."""
+    return slice(int(rows[0]), int(rows[-1]) + 1) if (np.diff(rows) == 1).all() else torch.from_numpy(rows)
 
 
 def _solved(

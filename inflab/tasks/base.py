@@ -53,6 +53,17 @@ class Task:
         tensor([-1.])
     """
 
+    def prepare(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What goes to the device for a batch: its arrays, and what is better read off them here than asked of a GPU.
+
+        Args:
+            arrays: variable name -> array, first axis the example.
+
+        Returns:
+            The same arrays, with more or without.
+        """
+        return arrays
+
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Run the model; the outputs go to `loss`, `sample` and `measure`."""
         return logits_of(model, model(batch["input"]))

@@ -39,6 +39,16 @@ class CausalLM(Task):
     def __post_init__(self) -> None:
         check_choice("measurement", self.measurement, ("log_probability", "margin"))
 
+    def prepare(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Adds where targets are, and whether anything is padding.
+
+        Returns:
+            The arrays, `predicting_example` and `predicting_column (n,)`, and `is_padded ()`, which stays here.
+        """
+        example, column = np.nonzero(arrays["is_target"][:, 1:])
+        is_padded = np.array(not arrays["is_text"].all())
+        return {**arrays, "predicting_example": example, "predicting_column": column, "is_padded": is_padded}
+
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits `(example, token, vocabulary)`; texts begin at the first column (`inflab.corpus.batch`).
 
@@ -55,6 +65,11 @@ class CausalLM(Task):
             "position_ids": (is_text.long().cumsum(-1) - 1).clamp(min=0),
             "use_cache": False,
         }
+        if "is_padded" in batch and not batch["is_padded"] and not _learns_positions(model):
+            # A model given a mask or positions looks whether they say anything, and that waits for a GPU.
+            for name in ("attention_mask", "position_ids"):
+                if name in takes and takes[name].default is None:
+                    del offered[name]
         # The id of padding may lie outside the vocabulary (a token added to the tokenizer alone).
         token_id = batch["token_id"].masked_fill(~is_text, 0)
         try:
@@ -72,28 +87,26 @@ class CausalLM(Task):
 
     def sample(self, outputs: Tensor, batch: Batch, draws: Draws) -> Batch:
         """Target tokens drawn from softmax(logits) by inverse transform, one uniform number a text position."""
-        where, logits_nv = self._predicting(outputs, batch)
+        (example, column), logits_nv = self._predicting(outputs, batch)
         # Drawn by position in the text, not in the row: the same text padded otherwise gets the same labels.
-        position = (batch["is_text"].long().cumsum(-1) - 1)[:, 1:][where]
+        position = (batch["is_text"].long().cumsum(-1) - 1)[example, column + 1]
         uniform_bt = draws.uniform(outputs.shape[1]).to(logits_nv.device)
-        uniform_n = uniform_bt[where.nonzero()[:, 0], position]
         label = batch["token_id"].clone()
-        label[:, 1:][where] = draw_class(logits_nv, uniform_n).to(label.dtype)
+        label[example, column + 1] = draw_class(logits_nv, uniform_bt[example, position]).to(label.dtype)
         return {**batch, "label": label}
 
     def measure(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Log-probability (nat) or margin of the completion."""
         if self.measurement == "log_probability":
             return -self.loss(outputs, batch)
-        where, logits_nv = self._predicting(outputs, batch)
-        return self._sum(margin(logits_nv, batch["token_id"][:, 1:][where]), batch)
+        (example, column), logits_nv = self._predicting(outputs, batch)
+        return self._sum(margin(logits_nv, batch["token_id"][example, column + 1]), batch)
 
     def token_log_probability(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Log p of every target token at its own position, `(example, token)`; 0 elsewhere."""
-        where, _ = self._predicting(outputs, batch)
+        example, column = _predicting_places(batch)
         value_n = self._token_log_probability(outputs, batch)
         # index_put, not assignment: this is differentiated forwards and backwards.
-        example, column = where.nonzero(as_tuple=True)
         base = value_n.new_zeros(batch["is_text"].shape)
         return base.index_put((example, column + 1), value_n)
 
@@ -165,25 +178,40 @@ class CausalLM(Task):
                 "shorten them, or encode with max_length",
             )
 
-    def _predicting(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Where the next token is a target, `(example, token - 1)`, and the logits there, `(n, vocabulary)`.
+    def _predicting(self, outputs: Tensor, batch: Batch) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """Where the next token is a target, and the logits there, `(n, vocabulary)`.
 
         Selected, not multiplied: logits at padding may be NaN.
 
         Returns:
-            The mask and the logits.
+            The places and the logits.
         """
-        where = batch["is_target"][:, 1:]
-        return where, at_least_float32(outputs[:, :-1][where])
+        places = _predicting_places(batch)
+        return places, at_least_float32(outputs[places])
 
     def _token_log_probability(self, outputs: Tensor, batch: Batch) -> Tensor:
-        where, logits_nv = self._predicting(outputs, batch)
-        label = batch.get("label", batch["token_id"])[:, 1:][where]
+        (example, column), logits_nv = self._predicting(outputs, batch)
+        label = batch.get("label", batch["token_id"])[example, column + 1]
         return -F.cross_entropy(logits_nv, label, reduction="none")
 
     def _sum(self, value_n: Tensor, batch: Batch) -> Tensor:
-        where = batch["is_target"][:, 1:]
-        return value_n.new_zeros(len(where)).index_add(0, where.nonzero()[:, 0], value_n)
+        example, _ = _predicting_places(batch)
+        return value_n.new_zeros(len(batch["is_target"])).index_add(0, example, value_n)
+
+
+def _learns_positions(model: nn.Module) -> bool:
+    """Whether positions have weights: then each example must bring its own, so that gradients are told apart."""
+    find: Any = getattr(model, "get_input_embeddings", None)
+    words = None if find is None else find()
+    return words is None or any(isinstance(one, nn.Embedding) and one is not words for one in model.modules())
+
+
+def _predicting_places(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Examples and columns whose next token is a target, `(n,)` each."""
+    if "predicting_example" in batch:
+        return batch["predicting_example"], batch["predicting_column"]
+    example, column = batch["is_target"][:, 1:].nonzero(as_tuple=True)
+    return example, column
 
 
 def _rows(corpus: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
