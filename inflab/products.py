@@ -9,7 +9,7 @@ itself, but each change between the two pools costs more than it saves: they wai
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -25,7 +25,6 @@ __all__ = [
     "add_squares",
     "aligned",
     "chunks",
-    "halves",
     "in_rows",
     "is_finite",
     "matmul",
@@ -42,9 +41,7 @@ _ALIGNED = 64  # bytes: a cache line, and the width of the widest vector registe
 _GRAM_BLOCKS = 4  # 10 of 16 blocks are computed; more blocks save little and get too narrow
 NEAR = 2**23  # bytes of per-example products at a time that stay in a cache until they are used up
 FAR = 2**26  # bytes that are enough for a product with many queries to be worth its reading them
-_TEN_BITS = -(2**13)  # a mask: sign, exponent and the first 10 of the 23 bits of a float32's mantissa
-_HALF_OF_LAST = 2**12  # added first, it rounds to the nearest instead of down: the rest then has no sign of its own
-_EVEN = 16  # tensor cores are slow with rows of another width
+_EVEN = 16  # numbers in a row: tensor cores load several at a time, and are slow where the last are too few
 _GPU = 2**29  # bytes of them at a time on a GPU, which only many examples fill
 
 
@@ -63,17 +60,6 @@ def in_rows(value: Tensor) -> Tensor:
     return aligned(value, *value.shape).copy_(value)
 
 
-def halves(value: Tensor) -> tuple[Tensor, Tensor]:
-    """A float32 tensor as a sum of two whose products tensor cores take: rounded to 10 bits of mantissa, and the rest.
-
-    Returns:
-        The larger part and the smaller, of either sign; their sum is the value, exactly.
-    """
-    bits = value.view(torch.int32)
-    high = bits.add(_HALF_OF_LAST).bitwise_and_(_TEN_BITS).view(torch.float32)
-    return high, value - high
-
-
 @contextmanager
 def tfloat32() -> Iterator[None]:
     """Float32 matrix products of a GPU on its tensor cores, with 10 bits of mantissa; afterwards as it was."""
@@ -87,18 +73,14 @@ def tfloat32() -> Iterator[None]:
 
 
 def matmul(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    """`a @ b`, in float32 on tensor cores as three products of halves: faster than one product without the cores.
-
-    Of `(a1 + a2) (b1 + b2)` the product of the smaller parts is left out: a part in four million of each term at most.
-    Inside `tfloat32` it is one product of what is rounded.
+    """`a @ b`; inside `tfloat32` of rows filled up with zeros to a width that tensor cores take.
 
     Returns:
         The product; `out` where it is given.
     """
-    if not _has_cores(a):
+    if not _on_cores(a):
         return torch.matmul(a, b, out=out)
-    width, spare = b.shape[-1], -a.shape[-1] % _EVEN
-    found = _on_cores(_parts(_padded(a)), _parts(_padded(F.pad(b, (0, 0, 0, spare)))))[..., :width]
+    found = (_padded(a) @ _padded(F.pad(b, (0, 0, 0, -a.shape[-1] % _EVEN))))[..., : b.shape[-1]]
     return found if out is None else out.copy_(found)
 
 
@@ -111,48 +93,27 @@ def product(a: Tensor, b_kn: Tensor) -> Tensor:
 
 def add_gram(total_ii: Tensor, value_ti: Tensor) -> None:
     """Add `value^T value` to the upper block triangle of `total`, which `mirror` completes."""
-    width, has_cores = len(total_ii), _has_cores(value_ti)
-    parts = _parts(_padded(value_ti)) if has_cores else ()
+    width, on_cores = len(total_ii), _on_cores(value_ti)
+    value_ti = _padded(value_ti) if on_cores else value_ti
     step = -(-width // _GRAM_BLOCKS)
     step += -step % _EVEN
     for start in range(0, width, step):
         stop = min(start + step, width)
-        place = total_ii[start:stop, start:]
-        if has_cores:
-            left, right = [part[:, start:stop].T for part in parts], [part[:, start:] for part in parts]
-            place += _on_cores(left, right)[:, : place.shape[1]]
+        place, left, right = total_ii[start:stop, start:], value_ti[:, start:stop].T, value_ti[:, start:]
+        if on_cores:
+            place += (left @ right)[: len(place), : place.shape[1]]
         else:
-            place.addmm_(value_ti[:, start:stop].T, value_ti[:, start:])
+            place.addmm_(left, right)
 
 
-def _parts(value: Tensor) -> Sequence[Tensor]:
-    """Halves, or inside `tfloat32` the value alone."""
-    return (value,) if torch.backends.cuda.matmul.fp32_precision == "tf32" else halves(value)
-
-
-def _on_cores(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
-    """The product of sums of parts, without that of the second parts."""
-    with tfloat32():
-        found = a[0] @ b[0]
-        if len(a) == 2:
-            for left, right in ((a[0], b[1]), (a[1], b[0])):
-                if found.ndim == 2:
-                    found.addmm_(left, right)
-                else:
-                    found += left @ right
-    return found
+def _on_cores(value: Tensor) -> bool:
+    """Whether a product runs on the tensor cores of a GPU, which are slow with rows of some widths."""
+    return value.is_cuda and value.dtype == torch.float32 and torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def _padded(value: Tensor) -> Tensor:
     """Rows of a width that tensor cores take, filled up with zeros."""
     return F.pad(value, (0, -value.shape[-1] % _EVEN))
-
-
-def _has_cores(value: Tensor) -> bool:
-    """Whether float32 products run on tensor cores: on an NVIDIA GPU of 2020 or later."""
-    if not value.is_cuda or value.dtype != torch.float32 or torch.version.hip is not None:
-        return False
-    return torch.cuda.get_device_capability(value.device) >= (8, 0)
 
 
 def mirror(total_ii: Tensor) -> Tensor:
