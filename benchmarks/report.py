@@ -151,8 +151,8 @@ def _fidelity(found: dict[str, Found]) -> str:
 def _accelerator(found: Found) -> str:
     size, machine = SIZES[found["size"]], found["machine"]
     return f"""W7 ran on {machine["processor"]}: hidden width {size.hidden}, {size.layers} blocks, vocabulary \
-{size.vocabulary}, {size.train} sequences of {size.length} random tokens, {size.queries} queries; one process for all runs; its memory is the
-device's. {found.get("remark", "")}
+{size.vocabulary}, {size.train} sequences of {size.length} random tokens, {size.queries} queries; one process \
+for all runs; its memory is the device's. {found.get("remark", "")}
 """
 
 

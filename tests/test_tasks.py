@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -326,6 +327,36 @@ def test_without_an_attention_mask_either_side_of_padding_is_the_same(model: nn.
     mask = text("right")["is_text"]
     assert torch.equal(mask, text("left")["is_text"])
     assert torch.equal(right[mask], left[mask])
+
+
+@pytest.mark.parametrize(("make", "is_asked"), [(tiny.llama, False), (tiny.neox, False), (tiny.gpt2, True)])
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_a_mask_is_given_only_where_it_says_something(
+    make: Any, is_asked: bool, is_padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learned positions are given always: each example's own gradient is needed. The logits are the same either way."""
+    model, task = make().double(), CausalLM()
+    corpus = tiny.corpus(tiny.TEXTS if is_padded else tiny.TEXTS[:1])
+    arrays = batch(corpus, np.arange(corpus.sizes["train"]))
+    assert arrays["is_text"].all() != is_padded, "texts of unequal length are padded"
+    plain, ready = rows(corpus), {name: torch.from_numpy(value) for name, value in task.prepare(arrays).items()}
+    ready |= plain
+    expected = task.forward(model, plain)
+    given: dict[str, Any] = {}
+    whole = type(model).forward
+
+    def look(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        given.update(kwargs)
+        return whole(self, *args, **kwargs)
+
+    look.__signature__ = inspect.signature(whole)  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(model), "forward", look)
+    found = task.forward(model, ready)
+    tiny.agree(found[plain["is_text"]].detach(), expected[plain["is_text"]].detach(), 1e-12)
+    for name in ("attention_mask", "position_ids"):
+        assert (name in given) == (is_asked or is_padded)
+    assert given["use_cache"] is False
+    tiny.agree(task.loss(found, ready).detach(), task.loss(expected, plain).detach(), 1e-12)
 
 
 def test_padding_may_have_an_id_outside_the_vocabulary() -> None:
