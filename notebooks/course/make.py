@@ -19,6 +19,7 @@ from nbformat import NotebookNode
 HERE = Path(__file__).resolve().parent
 _BEGIN, _STUB, _END = "# solution", "# stub", "# end"
 _STUB_MARK = "#: "
+_STUCK = "**Stuck?** The same lesson [with solutions](solutions/{name}) lies in the folder `solutions`."
 
 
 def learner(source: str) -> str:
@@ -66,6 +67,8 @@ def made(path: Path) -> dict[Path, str]:
         (HERE / "solutions" / f"{path.stem}.ipynb", instructor),
     ):
         notebook = jupytext.read(path)
+        if change is learner:
+            notebook.cells.append(nbformat.v4.new_markdown_cell(_STUCK.format(name=target.name)))
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{number}"
             cell.metadata = NotebookNode({k: v for k, v in cell.metadata.items() if k == "tags"})

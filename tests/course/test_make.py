@@ -37,6 +37,9 @@ def test_the_notebooks_are_of_todays_sources(make: ModuleType) -> None:
 def test_no_solution_is_left_in_a_learners_notebook(make: ModuleType) -> None:
     for path in sorted((COURSE / "source").glob("*.py")):
         both = [nbformat.read(folder / f"{path.stem}.ipynb", 4) for folder in (COURSE, COURSE / "solutions")]
+        stuck = both[0].cells.pop()
+        assert (COURSE / "solutions" / path.with_suffix(".ipynb").name).exists()
+        assert f"(solutions/{path.stem}.ipynb)" in stuck.source
         changed = [(a.source, b.source) for a, b in zip(*(n.cells for n in both), strict=True) if a.source != b.source]
         assert len(changed) >= 2, f"{path.stem} has fewer than two exercises"
         assert all("# solution" not in a and "# solution" not in b for a, b in changed)

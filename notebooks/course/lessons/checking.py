@@ -18,7 +18,7 @@ __all__ = ["MIME", "Outcome", "check", "predict"]
 
 MIME = "application/vnd.inflab.check+json"
 _RIGHT, _OPEN = "#009e73", "#d55e00"  # Okabe and Ito 2008; said in words too
-_GOES_ON = "The lesson goes on with our version until yours passes: change the cell above and run both again."
+_GOES_ON = "The lesson goes on with our version until yours passes: change your function in this cell and run it again."
 
 
 class Outcome:
@@ -117,7 +117,7 @@ def _wrong(
 ) -> str:
     """What is wrong, in words; "" when nothing is."""
     if not callable(answer):
-        return f"This check needs your function, and got {type(answer).__name__}. Did the cell above run?"
+        return f"This check needs your function, and got {type(answer).__name__}. Write it above the check, in the same cell."
     pairs = []
     for case in cases:
         try:
@@ -169,7 +169,7 @@ def _numbers(pairs: list[tuple[Any, Any]], cases: Sequence[tuple[Any, ...]], rto
             off = np.ravel(np.abs(np.asarray(given, float) - np.asarray(expected, float)))
             at = int(off.argmax())
             mine, other = np.ravel(np.asarray(given, float))[at], np.ravel(np.asarray(expected, float))[at]
-            where = f", at position {at}" if off.size > 1 else ""
+            where = f", at position {at} (the first is 0)" if off.size > 1 else ""
             held = f"Test {number} of {len(cases)}{where}"
             return f"{held}: yours gives {mine:.6g}, {other:.6g} is expected."
     return "Some numbers differ."

@@ -77,7 +77,7 @@ def line_picture(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
 def ask_mean() -> None:
     """What one point does to a mean."""
     predict(
-        "One of twelve people's points is raised by 6. How much does the mean rise?",
+        "One of the twelve scores is raised by 6. How much does their mean rise?",
         ["not at all", "by 0.5", "by 6"],
         1,
         "Every number has a share of 1/n in a mean: 6 / 12 = 0.5, whoever it is. A median cares only about the order.",
@@ -120,7 +120,7 @@ def check_pull(answer: Any) -> Callable[..., Any]:
                 (y.mean() - y) / len(y)
             ),
         },
-        right="No refitting, and exact: for a mean, the shortcut is the truth.",
+        right="No refitting, and exact. With n below instead of n - 1 it would be the influence, to which this lesson comes.",
     )  # fmt: skip
 
 
@@ -162,6 +162,7 @@ def check_cook(answer: Any) -> Callable[..., Any]:
                 _cook(x, y) * (1 - _leverage(x))
             ),
             "Divide by the number of parameters, 2, as well.": lambda x, y: 2 * _cook(x, y),
+            "s squared divides by n - 2: two parameters were fitted.": lambda x, y: _cook(x, y) * len(x) / (len(x) - 2),
         },
         right="Leverage times residual, squared: a point needs both to pull a line.",
     )  # fmt: skip

@@ -148,14 +148,18 @@ def check_gauss_newton(answer: Any) -> Callable[..., Any]:
 
 def check_influence(answer: Any) -> Callable[..., Any]:
     """Damped influence of every example on a query."""
-    cases = [(*_case(seed), damping) for seed, damping in ((0, 0.1), (1, 0.01))]
+    # More examples than parameters: then G has an inverse, and what is forgotten shows in numbers of its own.
+    rng = np.random.default_rng(3)
+    cases = [(rng.normal(size=(9, 4)), rng.normal(size=9), rng.normal(size=4), damping) for damping in (0.5, 0.1)]
     return check(
         "damped influence", answer, _influence, cases,
         mistakes={
-            "The damping is missing.": lambda j, r, q, d: (q @ np.linalg.lstsq(_gauss_newton(j), j.T, rcond=None)[0]) * r,
+            "The damping is missing.": lambda j, r, q, d: (q @ np.linalg.solve(_gauss_newton(j), j.T)) * r,
+            "The residual of each example is missing.": lambda j, r, q, d: _influence(j, np.ones_like(r), q, d),
+            "G is a mean over the examples: divide by n.": lambda j, r, q, d: _influence(j, r, q, d / len(j)) / len(j),
             "Without the inverse it is a dot product of gradients.": lambda j, r, q, d: (j @ q) * r,
             "The damping belongs on the diagonal alone: d times the identity.": lambda j, r, q, d: (
-                (q @ np.linalg.pinv(_gauss_newton(j) + d) @ j.T) * r
+                (q @ np.linalg.solve(_gauss_newton(j) + d, j.T)) * r
             ),
         },
         right="With a large damping it turns into the dot product, divided by the damping.",

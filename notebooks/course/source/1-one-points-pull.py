@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 1. One point's pull
 #
-# *Which training text made my model say this?* The last lesson of this course asks that of a transformer. This one asks it
+# *Which training text made my model say this?* Lesson 6 of this course asks that of a transformer. This one asks it
 # of a mean, a median and a straight line, where everything can be seen and checked by computing again.
 #
 # **After this lesson you can**
@@ -10,7 +10,8 @@
 # - explain why a point needs both leverage and residual to pull a line (Cook's distance);
 # - say where the shortcut is exact and where it is not.
 #
-# About 45 minutes. Nothing is needed beyond numpy and a straight line.
+# About 45 minutes. You need numpy, a straight line, a derivative and the inverse of a matrix. A *residual* is what is measured
+# minus what the line says.
 
 # %%
 import sys
@@ -30,7 +31,7 @@ x, y = lesson.HOURS, lesson.SCORE
 # %% [markdown]
 # ## A mean has no defence
 #
-# Eleven people practised between one and six hours, one practised eleven. Here are their points alone, on a line.
+# Eleven people practised between one and six hours, one practised eleven. Here are their scores alone.
 # Decide first:
 
 # %%
@@ -71,7 +72,7 @@ def pull(y):
 pull = lesson.check_pull(pull)
 
 # %% [markdown]
-# It is exact, as computing again shows:
+# For a mean this is exact, as computing again shows:
 
 # %%
 again = np.array([lesson.mean_without(y, i) - y.mean() for i in range(len(y))])
@@ -113,7 +114,7 @@ def leverage(x):
     # solution
     return np.einsum("ni,ni->n", design, np.linalg.solve(design.T @ design, design.T).T)
     # stub
-    #: raise NotImplementedError("the diagonal of X (X^T X)^-1 X^T")
+    #: raise NotImplementedError("h_i, from the design matrix")
     # end
 
 
@@ -122,11 +123,13 @@ leverage = lesson.check_leverage(leverage)
 # %% [markdown]
 # ### Influence: a gradient through an inverse Hessian
 #
-# Here comes the formula of the whole course. The loss of one point is $\ell_i = \frac{1}{2}(y_i - \theta^\top x_i)^2$ with
-# $x_i = (1, x_i)$; its gradient is $-r_i x_i$, with $r_i$ the residual. The Hessian of the sum is $H = X^\top X$. Give point
-# $i$ a little more weight $\epsilon$, and the optimum moves by
+# Here comes the formula of the whole course. The loss of one point is $\ell_i = \frac{1}{2}(y_i - \theta^\top z_i)^2$ with
+# $z_i = (1, x_i)$; its gradient is $-r_i z_i$, with $r_i$ the residual. The Hessian (the second derivatives) of the sum is
+# $H = X^\top X$. Give point $i$ a little more weight $\epsilon$, and the optimum moves by
 #
-# $$ \frac{d\theta}{d\epsilon} = -H^{-1} \nabla \ell_i = H^{-1} x_i\, r_i . $$
+# $$ \frac{d\theta}{d\epsilon} = -H^{-1} \nabla \ell_i = H^{-1} z_i\, r_i . $$
+#
+# Lesson 2 derives it. For a mean, $H = n$ and $z_i = 1$: it gives $(y_i - \bar y)/n$.
 #
 # **Exercise 3.** Its second entry is the influence of each point on the slope. Compute it for all points.
 
@@ -138,7 +141,7 @@ def influence(x, y):
     # solution
     return (np.linalg.inv(design.T @ design) @ (design * residual[:, None]).T)[1]
     # stub
-    #: raise NotImplementedError("the second row of H^-1 x_i r_i")
+    #: raise NotImplementedError("the slope's part of d theta / d epsilon, for every point")
     # end
 
 
@@ -164,8 +167,8 @@ alt.layer(
 ).properties(width=320, height=260, title="Leaving each person out (dashed: equal)")
 
 # %% [markdown]
-# All but one lie on the dashed line. The one that does not has the largest leverage. The reason is exact, and returns in
-# lesson 2: *measured = predicted / (1 - h)*.
+# All but one lie near the dashed line, none exactly on it; the one far off has the largest leverage. The reason is exact, and
+# returns in lesson 2: *measured = predicted / (1 - h)*.
 
 # %%
 ratio = frame["predicted"] / frame["measured"]
@@ -202,7 +205,8 @@ lesson.ask_both()
 #
 # - **Influence is a gradient through an inverse Hessian**: how strongly a point complains, times how easily the fit gives way
 #   in that direction.
-# - It predicts what leaving out does without fitting again; exactly for a mean, up to $1 - h_i$ for a line.
+# - It predicts what leaving out does without fitting again, and falls short by the factor $1 - h_i$. For a mean that is
+#   $1 - 1/n$: exercise 1 divides by $n - 1$, influence by $n$.
 # - In a transformer, $\theta$ has millions of entries and $H$ cannot be written down. Lessons 4 and 5 are about that.
 #
 # **Think on.** Drag the person at 11 hours until removing it would not change the slope at all. There are two kinds of such

@@ -8,7 +8,7 @@
 # **After this lesson you can**
 # - say why the inverse Hessian of a network misleads, and what the Gauss-Newton matrix does instead;
 # - say what damping is, and see what it does;
-# - write down the proximal Bregman objective (PBRF) and compare influence with its response;
+# - write down the proximal Bregman objective and compare influence with its minimum, the response (PBRF);
 # - tell this local question from training again.
 #
 # About 45 minutes. Lessons 1 and 2 help.
@@ -56,7 +56,7 @@ def gauss_newton(jac):
     # solution
     return jac.T @ jac / len(jac)
     # stub
-    #: raise NotImplementedError("J^T J / n")
+    #: raise NotImplementedError("G, one row and column for each parameter")
     # end
 
 
@@ -88,7 +88,7 @@ def influence(jac, residual, query, damping):
     curve = gauss_newton(jac) + damping * np.eye(jac.shape[1])
     return (query @ np.linalg.solve(curve, jac.T)) * residual
     # stub
-    #: raise NotImplementedError("q^T (G + damping I)^-1 J_m r_m for every m")
+    #: raise NotImplementedError("I(m), for every m at once")
     # end
 
 
@@ -98,8 +98,9 @@ influence = lesson.check_influence(influence)
 lesson.ask_damping()
 
 # %% [markdown]
-# Push both sliders. Blue: the trained net. Orange: where it really goes when the large example gets more weight (every point of
-# the line is an optimisation). Dashed: where influence says it goes.
+# The *response* to an example is where the net goes when that example gets more weight while the net is held back. Push both
+# sliders: the example with the largest residual, drawn large, gets the weight. One line is the trained net, one its response
+# (every point of it is an optimisation), one the response that influence predicts.
 
 # %%
 residual = y - lesson.net(theta, x)
@@ -113,7 +114,8 @@ Playground(
 # %% [markdown]
 # ## What is the orange line?
 #
-# The *proximal Bregman response*. For squared loss, its objective is
+# The *proximal Bregman response* (PBRF, after the function that has it as its minimum; for squared loss its Bregman
+# divergence, the first term below, is a squared distance). Its objective is
 #
 # $$ \frac{1}{n}\sum_i \tfrac{1}{2}\big(f_\theta(x_i) - f_{\theta_s}(x_i)\big)^2 \;+\; \epsilon\, \ell_m(\theta)
 #  \;+\; \frac{\lambda}{2} |\theta - \theta_s|^2 . $$
@@ -156,7 +158,8 @@ print(f"smallest rise in 200 random steps: {min(rises):.1e}")
 lesson.ask_retraining()
 
 # %% [markdown]
-# Now the test of the whole idea. For every example: a small weight, the response measured, the response predicted.
+# Now the test of the whole idea. For every example: a small weight, the response measured, the response predicted. And the same
+# numbers against training again without the example: leaving one of $n$ out of a mean is a weight of $-1/n$.
 
 # %%
 query = lesson.jacobian(theta, np.array([0.5]))[0]
@@ -183,7 +186,7 @@ print(f"correlation with leaving out, trained again:  {np.corrcoef(-predicted, o
 # %% [markdown]
 # ## Which damping?
 #
-# A model of a question has a free knob. Turn it:
+# Damping is a free knob. What it does to the prediction of *training again*, over five powers of ten:
 
 # %%
 lambdas = np.geomspace(1e-4, 10, 16)
@@ -197,12 +200,18 @@ alt.Chart(sweep).mark_line(point=True, color="#0072b2").encode(
 ).properties(width=380, height=180, title="How well influence predicts training again, by damping")
 
 # %% [markdown]
+# So the damping above, 0.01, was not the best one for this question: near 0.0005, influence predicts training again much better.
+# Training again holds this net less stiffly than $\lambda = 0.01$ does. That is a fact about this net, this query and this
+# training, not a rule that less is better: lesson 8 shows data where an exact solve with little damping predicts worse than with
+# more, and only retraining can tell.
+
+# %% [markdown]
 # ## What to take along
 #
 # - A network's score is a prediction of a *local response*: this net, its outputs held, one example pushed.
 # - The Gauss-Newton matrix keeps the loss's curvature and drops the net's: never negative.
 # - Damping is part of the question, not a numerical trick: how stiffly is the net held?
-# - Agreement with training again is another matter, and is measured (lesson 8).
+# - Agreement with training again is another matter: it depends on the damping, and is measured (lesson 8).
 #
 # **Think on.** Why are the *outputs* held and not the labels? Set the labels in, and look at $\epsilon = 0$.
 #
