@@ -39,7 +39,8 @@ def told(lessons: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         (lambda x: x[:2], r"shape \(2,\)"), (lambda x: "no", "str"), (lambda x: x * np.nan, "NaN"),
         (lambda x: 1 / 0, "ZeroDivisionError"), (lambda x: -(x**2), "sign is turned"),
         (lambda x: 3 * x**2, "3 times too large"),
-        (lambda x: x**3, "Cubed"), (lambda x: x**2 + (x > 4), r"Test 2 of 2, at position 2 .the first is 0.: yours gives 26, 25"),
+        (lambda x: x**3, "Cubed"),
+        (lambda x: x**2 + (x > 4), r"Test 2 of 2, at position 2 .the first is 0.: yours gives 26, 25"),
         (7, "needs your function"), (lambda: 3, "TypeError"),
     ],
 )  # fmt: skip
