@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from inflab.corpus import check_names, labelled, token_corpus
+from inflab.columns import check_names
+from inflab.corpus import labelled, token_corpus
 from inflab.errors import CorpusError
 from inflab.schema import variable_attrs
 
@@ -103,8 +104,8 @@ def from_dataset(dataset: Any, *, dim: str = "train", tokenizer: Any = None) -> 
         coords, pairs = {}, [(item[0], item[1]) for item in items]
     else:
         raise CorpusError(
-            f"dataset items of type {type(first).__name__} are not understood; use (input, target) pairs, dicts with "
-            "'input' and 'target', or dicts with 'input_ids'"
+            f"dataset items of type {type(first).__name__} are not understood; for texts use inflab.encode(texts, "
+            "tokenizer), else (input, target) pairs, dicts with 'input' and 'target', or dicts with 'input_ids'"
         )
     inputs, targets = (_stack([_array(pair[side]) for pair in pairs], name) for side, name in enumerate(_PAIR))
     return from_arrays(inputs, targets, dim=dim, **coords)

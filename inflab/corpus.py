@@ -10,19 +10,26 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
+from inflab.columns import check_names, check_near, some, strings
 from inflab.errors import CorpusError
 from inflab.pieces import readable_pieces
-from inflab.schema import DIMS, root_attrs, variable_attrs
+from inflab.schema import root_attrs, variable_attrs
 
-__all__ = ["batch", "check_ids", "check_names", "corpus_dim", "encode", "fingerprint", "labelled", "token_corpus"]
-
-TOKEN_VARIABLES = ("token_id", "is_text", "is_target")
+__all__ = [
+    "batch",
+    "check_ids",
+    "corpus_dim",
+    "encode",
+    "fingerprint",
+    "labelled",
+    "token_corpus",
+]
 
 
 def encode(
@@ -41,9 +48,9 @@ def encode(
     Args:
         texts: n strings. With `completions` they are prompts: context only.
         tokenizer: a `transformers` tokenizer (a fast one when `completions` are given).
-        completions: n strings that follow the prompts; then only their tokens are targets. Prompt and completion
-            are tokenised together, as the model met them in training; a token that straddles the border counts
-            as completion.
+        completions: n strings that follow the prompts, most often with a space in front; then only their tokens are
+            targets, and without them the whole text is. Prompt and completion are tokenised together, as the model
+            met them in training; a token that straddles the border counts as completion.
         dim: "train" or "query".
         max_length: longest text in tokens. A longer training text is cut and named in a warning and in the
             coordinate `is_truncated`; a longer text with a completion is an error. None cuts nothing.
@@ -63,7 +70,7 @@ def encode(
         >>> asked["token_id"].dims, bool(asked["is_target"].all())  # the prompt is no target
         (('query', 'token'), False)
     """
-    texts = _strings("texts", texts)
+    texts = strings("texts", texts)
     if not texts:
         raise CorpusError("texts is empty; give at least one string")
     if dim not in ("train", "query"):
@@ -72,8 +79,13 @@ def encode(
         raise CorpusError(f"padding_side={padding_side!r} is not 'left' or 'right'")
     if max_length is not None and max_length < 1:
         raise CorpusError(f"max_length={max_length} must be at least 1, or None to cut nothing")
-    own = ["text", "is_truncated", *(["prompt", "completion"] if completions is not None else [])]
-    check_names(coords, own)
+    check_near(coords)
+    check_names(coords, ["text", "is_truncated"])
+    if not callable(tokenizer):
+        raise CorpusError(
+            f"tokenizer is a {type(tokenizer).__name__}, which cannot be called on texts; give a tokenizer of "
+            "transformers: AutoTokenizer.from_pretrained(name), or PreTrainedTokenizerFast(tokenizer_object=...)"
+        )
     whole, starts = _join(texts, completions)
     try:
         # verbose=False: the tokenizer's own length warning speaks of a limit that `Problem` checks by name.
@@ -87,14 +99,14 @@ def encode(
     labels = list(range(len(rows))) if ids is None else list(ids)
     empty = [labels[i] for i, row in enumerate(rows) if not row]
     if empty:
-        raise CorpusError(f"texts: no token in {dim} {_some(empty)}; remove these texts")
+        raise CorpusError(f"texts: no token in {dim} {some(empty)}; remove these texts")
     is_truncated = np.array([max_length is not None and len(row) > max_length for row in rows])
     if is_truncated.any():
         cut = [labels[i] for i in np.flatnonzero(is_truncated)]
         if completions is not None:
-            raise CorpusError(f"max_length={max_length}: the completion would be cut in {dim} {_some(cut)}; shorten it")
+            raise CorpusError(f"max_length={max_length}: the completion would be cut in {dim} {some(cut)}; shorten it")
         warnings.warn(
-            f"max_length={max_length}: texts cut in {dim} {_some(cut)} (coordinate is_truncated)",
+            f"max_length={max_length}: texts cut in {dim} {some(cut)} (coordinate is_truncated)",
             stacklevel=2,
         )
         rows = [row[:max_length] for row in rows]
@@ -109,7 +121,7 @@ def encode(
         none = [labels[i] for i in np.flatnonzero(~is_target.any(axis=1))]
         if none:
             raise CorpusError(
-                f"completions: no token left to predict in {dim} {_some(none)}; give prompt and completion"
+                f"completions: no token left to predict in {dim} {some(none)}; give prompt and completion"
             )
         coords = {"prompt": texts, "completion": list(completions), **coords}
     if is_truncated.any():
@@ -172,7 +184,7 @@ def check_ids(corpus: xr.Dataset) -> None:
         raise CorpusError(f"corpus has no coordinate {dim!r}; assign unique ids, for instance range(n)")
     doubled = [label for label, count in Counter(corpus[dim].to_numpy().tolist()).items() if count > 1]
     if doubled:
-        raise CorpusError(f"duplicate ids in {dim}: {_some(doubled)}; ids must be unique")
+        raise CorpusError(f"duplicate ids in {dim}: {some(doubled)}; ids must be unique")
 
 
 def fingerprint(corpus: xr.Dataset) -> str:
@@ -191,12 +203,12 @@ def fingerprint(corpus: xr.Dataset) -> str:
 def _join(texts: list[str], completions: Sequence[str] | None) -> tuple[list[str], list[int]]:
     if completions is None:
         return texts, []
-    completions = _strings("completions", completions)
+    completions = strings("completions", completions)
     if len(completions) != len(texts):
         raise CorpusError(f"completions has {len(completions)} entries, texts has {len(texts)}; they must agree")
     empty = [i for i, completion in enumerate(completions) if not completion]
     if empty:
-        raise CorpusError(f"completions: empty at positions {_some(empty)}; a query needs a completion to measure")
+        raise CorpusError(f"completions: empty at positions {some(empty)}; a query needs a completion to measure")
     return [p + c for p, c in zip(texts, completions, strict=True)], [len(p) for p in texts]
 
 
@@ -282,36 +294,3 @@ def _pad(
         is_target[i, place] = counted
         is_target[i, first] = False  # nothing comes before the first token, so nothing predicts it
     return token_id, is_text, is_target
-
-
-def _strings(name: str, values: Any) -> list[str]:
-    if isinstance(values, str):
-        raise CorpusError(f"{name} is one string; give a list of strings")
-    values = list(values)
-    odd = [i for i, value in enumerate(values) if not isinstance(value, str) and (value or name == "texts")]
-    if odd:
-        raise CorpusError(f"{name} holds a {type(values[odd[0]]).__name__} at position {odd[0]}; give strings only")
-    return [value or "" for value in values]
-
-
-def check_names(coords: Mapping[str, Any], more: Collection[str] = (), *, allowed: str = "") -> None:
-    """Refuse coordinates that would be confused with variables, dims or coordinates of the schema.
-
-    Args:
-        coords: names a user gave.
-        more: further names that are taken.
-        allowed: a name of the schema that may be given.
-
-    Raises:
-        CorpusError: naming the first.
-    """
-    taken = {*DIMS, *TOKEN_VARIABLES, "vocabulary_text", *more} - {allowed}
-    # In results the queries' coordinates carry the prefix `query_`.
-    clash = sorted(name for name in coords if name in taken or name.startswith("query_"))
-    if clash:
-        raise CorpusError(f"coordinate {clash[0]!r} has a name of the schema; call it something else")
-
-
-def _some(values: Sequence[Any], most: int = 5) -> str:
-    shown = ", ".join(str(value) for value in values[:most])
-    return shown if len(values) <= most else f"{shown} and {len(values) - most} more"

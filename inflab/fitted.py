@@ -16,7 +16,7 @@ import xarray as xr
 from inflab import factors as factor_arrays
 from inflab import store as stores
 from inflab.cards import Card, as_html, as_text, influence_card, model_parameters
-from inflab.errors import LayerError, StoreError
+from inflab.errors import LayerError, ModelError, StoreError
 from inflab.schema import root_attrs
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Fitted:
         self._tree = tree
         self._problem = problem
         self._method = method
+        self._model_state = None if problem is None else problem.model_state()
 
     @property
     def factors(self) -> xr.DataTree:
@@ -100,7 +101,13 @@ class Fitted:
         method = None
         if self._method is not None:
             method = dataclasses.replace(self._method, damping=damping, damping_kind=kind)
-        return type(self)(tree, self._problem, method)
+        return self._with(tree, method)
+
+    def _with(self, tree: xr.DataTree, method: Any) -> Self:
+        """The same fit with other arrays: the model is still that of the fit."""
+        found = type(self)(tree, None, method)
+        found._problem, found._model_state = self._problem, self._model_state
+        return found
 
     def save(self, path: str | Path) -> None:
         """Write factors, settings and fingerprints as a zarr v3 store, complete or not at all.
@@ -138,10 +145,28 @@ class Fitted:
         lost = [layer.name for layer in layers if layer.name not in modules]
         if lost:
             raise LayerError(f"the model has no layer {lost[0]!r}, which was fitted; use the model of the fit")
+        self._check_same_model()
         shared = {str(name): factor_arrays.shared_with(node, str(name)) for name, node in self.factors.children.items()}
         run = Pass(problem, layers, settings["dtype"], memory, batch_size, int(self.attrs["seed"]), progress, shared)
         run.budget()
         return run, factor_arrays.curvatures(self.factors, layers, problem.model)
+
+    def _check_same_model(self) -> None:
+        """Refuse a model that was trained on, or otherwise changed, since the fit.
+
+        Raises:
+            ModelError: with both fingerprints.
+        """
+        state = self.problem.model_state()
+        if state == self._model_state:
+            return
+        then, now = str(self.attrs["model_fingerprint"]), self.problem.model_fingerprint()
+        if then != now:
+            raise ModelError(
+                f"the model has changed since it was fitted (fingerprint {then} then, {now} now): its curvature is of "
+                "other weights; fit again, or load the weights of the fit"
+            )
+        self._model_state = state
 
     def _check_diagonal(self, what: str) -> None:
         """Refuse what needs a curvature that is diagonal in some basis; a class without one overrides this."""

@@ -158,6 +158,8 @@ def _described(what: str) -> dict[str, Any]:
 
 
 def _check_task(problem: Problem) -> CausalLM:
+    if not isinstance(problem, Problem):
+        raise SettingError(f"problem is a {type(problem).__name__}; give inflab.Problem(model, CausalLM(), corpus)")
     if not isinstance(problem.task, CausalLM):
         raise SettingError(f"the task is {problem.task!r}; only a language model (inflab.CausalLM) writes text")
     return problem.task

@@ -70,6 +70,8 @@ def positions(queries: xr.Dataset, train: xr.Dataset, top: xr.Dataset) -> tuple[
     found = np.empty((*id_qr.shape, 2), dtype=np.int64)
     found[..., 0] = _lookup(queries["query"].to_numpy(), top["query"].to_numpy(), "query")[:, None]
     found[..., 1] = _lookup(train["train"].to_numpy(), id_qr.ravel(), "train").reshape(id_qr.shape)
+    _check_texts(top["query"], top.coords.get("query_text"), queries, found[:, 0, 0], np.ones(len(found), bool))
+    _check_texts(top["train"], top.coords.get("text"), train, found[..., 1], ranked)
     return found, ranked
 
 
@@ -174,6 +176,23 @@ def token_text(corpus: xr.Dataset, token_id: np.ndarray, is_text: np.ndarray) ->
         place = np.searchsorted(known, token_id).clip(max=len(known) - 1)
         pieces = corpus["vocabulary_text"].to_numpy().astype(object)[place]
     return np.where(is_text, pieces, "").astype(object)
+
+
+def _check_texts(
+    ids: xr.DataArray, said: xr.DataArray | None, corpus: xr.Dataset, place: np.ndarray, counts: np.ndarray
+) -> None:
+    """Refuse a corpus whose ids are there, as 0, 1, 2 always are, and stand for other texts."""
+    if said is None or said.dims != ids.dims or "text" not in corpus.coords:
+        return
+    dims = ("query", "rank")[: ids.ndim]
+    given, there = said.transpose(*dims).to_numpy(), corpus["text"].to_numpy()[place]
+    other = np.argwhere((given != there) & counts)
+    if len(other):
+        at, dim = tuple(other[0]), str(ids.name)
+        raise CorpusError(
+            f"top says that {dim} {ids.transpose(*dims).to_numpy()[at]!r} is {given[at]!r}, this corpus has "
+            f"{there[at]!r}; use the {dim} corpus it was made from"
+        )
 
 
 def _lookup(ids: np.ndarray, wanted: np.ndarray, dim: str) -> np.ndarray:

@@ -23,7 +23,7 @@ import pandas as pd
 from torch import nn
 
 from inflab.cards import LayerTable
-from inflab.errors import LayerError
+from inflab.errors import LayerError, ModelError
 
 if TYPE_CHECKING:
     from inflab.problem import Problem
@@ -90,13 +90,16 @@ def layers(model: nn.Module | Problem, pattern: LayerPattern = "*") -> LayerTabl
 
     Raises:
         LayerError: when the pattern matches no supported layer; near names are listed.
+        ModelError: when `model` is something else.
 
     Example:
         >>> found = inflab.layers(problem, "*.mlp.c_fc")
         >>> found.loc[found["covered"], "shape"].to_dict()
         {'transformer.h.0.mlp.c_fc': '128 x 33', 'transformer.h.1.mlp.c_fc': '128 x 33'}
     """
-    model = model if isinstance(model, nn.Module) else model.model
+    model = model if isinstance(model, nn.Module) else getattr(model, "model", model)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model is a {type(model).__name__}; give a torch.nn.Module or a Problem")
     found, why_not = _supported(model)
     chosen = {layer.name for layer in select_layers(model, pattern)}
     by_name = {layer.name: layer for layer in found}

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from inflab import corpus as corpora
 from inflab.adapters import from_dataset
 from inflab.cards import Card, as_html, as_text, problem_card
+from inflab.columns import check_pieces
 from inflab.errors import (
     CorpusError,
     LayerError,
@@ -171,6 +172,8 @@ class Problem:
             raise CorpusError(f"corpus runs over {corpora.corpus_dim(corpus)!r}; make it with dim={dim!r}")
         corpora.check_ids(corpus)
         self.task.check(self.model, corpus)
+        if corpus is not self.corpus:
+            check_pieces(corpus, self.corpus)
 
     def check_model(self) -> None:
         """Refuse a model whose passes would be random or meaningless.
@@ -200,6 +203,21 @@ class Problem:
             if value is not None:
                 digest.update(_bytes(value))
         return digest.hexdigest()[:16]
+
+    def model_state(self) -> tuple[Any, ...]:
+        """Where each weight lies, how often it was written to, and its sum: while it stays, so does the fingerprint.
+
+        Much cheaper than the fingerprint. It may change where the fingerprint does not: a model that was moved.
+
+        Returns:
+            Something to compare.
+        """
+        values = self.model.state_dict(keep_vars=True).values()
+        return tuple(
+            (value.data_ptr(), 0 if value.is_inference() else value._version, value.detach().sum().item())
+            for value in values
+            if not value.is_meta
+        )
 
     def checkpoints_fingerprint(self) -> str:
         """SHA-256 over states, rates and steps of the checkpoints, in order, 16 hex digits."""

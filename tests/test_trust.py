@@ -94,7 +94,7 @@ def test_fits_are_those_that_anyone_can_make() -> None:
             assert found["rank_correlation"].values[number, row] == pytest.approx(expected)
     tiny.agree(found["stability"], found["overlap"].values[1:].mean(0), 1e-12)
     tiny.agree(found["agreement"], found["rank_correlation"].values[1:].mean(0), 1e-12)
-    assert found["source"].values.tolist() == ["given", "labels", "labels", "half", "half"]
+    assert found["fit_source"].values.tolist() == ["given", "labels", "labels", "half", "half"]
 
 
 def test_the_own_seed_of_the_fit_is_not_taken_twice() -> None:
@@ -211,7 +211,11 @@ def made_up(kept: float = 0.93, above: int = 10, n_train: int = 1000, **values: 
     if "predicted" in data:
         data["predicted"] = (*data["predicted"], {"units": "nat"})
         data["predicted_percent"] = ("query", [100 * np.expm1(values["predicted"])])
-    coords = {"query": [0], "query_text": ("query", ["Who was first?"]), "source": ("fit", ["given", "labels", "half"])}
+    coords = {
+        "query": [0],
+        "query_text": ("query", ["Who was first?"]),
+        "fit_source": ("fit", ["given", "labels", "half"]),
+    }
     attrs = {"k": 10, "n_train": n_train, "level": 0.95, "measurement": "log_probability"}
     return xr.Dataset(data, coords=coords, attrs=attrs)
 

@@ -55,7 +55,7 @@ class SourceInfluence(Combined):
         nodes = {path: _damped(node, method) if "damping" in node.attrs else node for path, node in nodes.items()}
         tree: xr.DataTree = xr.DataTree.from_dict(nodes)
         tree.attrs = {**self.attrs, "settings": json.dumps(settings)}
-        return type(self)(tree, self._problem, method)
+        return self._with(tree, method)
 
     def _parts(self) -> Iterator[Part]:
         method: SOURCE = self.method

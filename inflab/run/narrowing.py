@@ -50,6 +50,10 @@ def among(queries: xr.Dataset, train: xr.Dataset, candidates: xr.Dataset) -> tup
     Raises:
         CorpusError: when the candidates were chosen from another corpus, or a query has none.
     """
+    if not isinstance(candidates, xr.Dataset):
+        raise CorpusError(
+            f"candidates is a {type(candidates).__name__}; give what inflab.filter_candidates(queries, corpus, n) made"
+        )
     made_from = candidates.attrs.get("corpus_fingerprint")
     if candidates.attrs.get("kind") == "candidates" and made_from != fingerprint(train):
         raise CorpusError(

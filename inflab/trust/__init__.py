@@ -75,7 +75,7 @@ def trust(
     own = {"k": int(k), "level": float(level), "seeds": int(seeds), "splits": int(splits)}
     report = xr.Dataset(
         {"is_ranked": best["is_ranked"], **_of_fits(found, given, best, float(level))},
-        coords={"fit": found.names, "source": ("fit", found.source), **best.coords},
+        coords={"fit": found.names, **best.coords, "fit_source": ("fit", found.source)},
         attrs={**given.attrs, **root_attrs("trust", **own)},
     )
     if lexical:

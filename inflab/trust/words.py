@@ -65,7 +65,7 @@ def _sentence(one: xr.Dataset, name: str) -> str:
 
 def _of_fits(one: xr.Dataset, name: str, n: int) -> str:
     lists = f"The top {n} of {name} are" if n > 1 else f"The top sequence of {name} is"
-    source, is_moved = one["source"].to_numpy(), one["is_moved"].to_numpy()
+    source, is_moved = one["fit_source"].to_numpy(), one["is_moved"].to_numpy()
     tried = [kind for kind in ("labels", "half") if (source == kind).any()]
     moved = tuple(kind for kind in tried if is_moved[source == kind].any())
     if not tried:
