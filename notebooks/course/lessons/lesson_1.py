@@ -61,6 +61,11 @@ def _cook(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return residual**2 * h / (2 * spread * (1 - h) ** 2)
 
 
+def _spread(x: np.ndarray, y: np.ndarray) -> float:
+    residual = y - _design(x) @ np.linalg.lstsq(_design(x), y, rcond=None)[0]
+    return float(residual @ residual / (len(x) - 2))
+
+
 def line_picture(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """The line through the points, each with its Cook's distance: what the playground draws."""
     start, slope = fit(x, y)
@@ -116,6 +121,10 @@ def check_pull(answer: Any) -> Callable[..., Any]:
             "That is how far each number lies from the mean; how much does the mean itself move when it leaves?": lambda y: (
                 y.mean() - y
             ),
+            "That is the mean of the others; subtract the mean of all.": lambda y: (y.sum() - y) / (len(y) - 1),
+            "The other way round, and how far each number lies from the mean; how much does the mean itself move?": lambda y: (
+                y - y.mean()
+            ),
             "You divide by n. After one number has left, n - 1 are there to share the difference.": lambda y: (
                 (y.mean() - y) / len(y)
             ),
@@ -145,6 +154,10 @@ def check_influence(answer: Any) -> Callable[..., Any]:
                 np.linalg.inv(_design(x).T @ _design(x))
                 @ (_design(x) * (y - _design(x) @ np.linalg.lstsq(_design(x), y, rcond=None)[0])[:, None]).T
             )[0],
+            "The residual of each point is missing.": lambda x, y: (
+                np.linalg.inv(_design(x).T @ _design(x)) @ _design(x).T
+            )[1],
+            "H is the Hessian of the sum: do not divide it by n.": lambda x, y: _influence(x, y) * len(x),
             "The inverse Hessian is missing: this is only each point's gradient.": lambda x, y: (
                 x * (y - _design(x) @ np.linalg.lstsq(_design(x), y, rcond=None)[0])
             ),
@@ -162,6 +175,8 @@ def check_cook(answer: Any) -> Callable[..., Any]:
                 _cook(x, y) * (1 - _leverage(x))
             ),
             "Divide by the number of parameters, 2, as well.": lambda x, y: 2 * _cook(x, y),
+            "Divide by s squared, not by s.": lambda x, y: _cook(x, y) * np.sqrt(_spread(x, y)),
+            "Divide by 2 and by s squared: a / 2 * b multiplies by b.": lambda x, y: _cook(x, y) * _spread(x, y) ** 2,
             "s squared divides by n - 2: two parameters were fitted.": lambda x, y: _cook(x, y) * len(x) / (len(x) - 2),
         },
         right="Leverage times residual, squared: a point needs both to pull a line.",

@@ -173,9 +173,9 @@ def check_proximal(answer: Any) -> Callable[..., Any]:
     return check(
         "the proximal objective", answer, _proximal, cases,
         mistakes={
-            "The half of the first term is missing.": lambda now, b, loss, m, w, d: _proximal(now, b, loss, m, w, d)
+            "The factor 1/2 of the first term is missing.": lambda now, b, loss, m, w, d: _proximal(now, b, loss, m, w, d)
             + float(((now - b) ** 2).mean() / 2),
-            "The half of the last term is missing.": lambda now, b, loss, m, w, d: _proximal(now, b, loss, m, w, d)
+            "The factor 1/2 of the last term is missing.": lambda now, b, loss, m, w, d: _proximal(now, b, loss, m, w, d)
             + d / 2 * float(m @ m),
             "The example's loss needs its weight.": lambda now, b, loss, m, w, d: _proximal(now, b, loss, m, 1.0, d),
             "The first term is a mean over the examples, as the loss is.": lambda now, b, loss, m, w, d: (

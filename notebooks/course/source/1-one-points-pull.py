@@ -124,7 +124,8 @@ leverage = lesson.check_leverage(leverage)
 # ### Influence: a gradient through an inverse Hessian
 #
 # Here comes the formula of the whole course. The loss of one point is $\ell_i = \frac{1}{2}(y_i - \theta^\top z_i)^2$ with
-# $z_i = (1, x_i)$; its gradient is $-r_i z_i$, with $r_i$ the residual. The Hessian (the second derivatives) of the sum is
+# $z_i = (1, x_i)$; its gradient is $-r_i z_i$, with $r_i = y_i - \theta^\top z_i$ the
+# residual and $\theta$ intercept and slope. The Hessian (the second derivatives) of the sum is
 # $H = X^\top X$. Give point $i$ a little more weight $\epsilon$, and the optimum moves by
 #
 # $$ \frac{d\theta}{d\epsilon} = -H^{-1} \nabla \ell_i = H^{-1} z_i\, r_i . $$

@@ -75,7 +75,8 @@ alt.Chart(frame).mark_bar(color="#0072b2").encode(
 # ## Damping
 #
 # No negative eigenvalue, but many that are nearly 0: dividing by them explodes. So each direction gets a spring of strength
-# $\lambda$: we invert $G + \lambda I$. The influence of example $m$ on the output of a query is then
+# $\lambda$: we invert $G + \lambda I$. With $\nabla f_m$ the derivative of the output for example $m$ in the parameters, a row of
+# $J$, and $\nabla f_q$ that for a *query*, an input we ask about, the influence of example $m$ on the query's output is then
 #
 # $$ I(m) = \nabla f_q^\top\, (G + \lambda I)^{-1}\, \nabla f_m\; r_m, \qquad r_m = y_m - f_m . $$
 #
@@ -100,7 +101,7 @@ lesson.ask_damping()
 # %% [markdown]
 # The *response* to an example is where the net goes when that example gets more weight while the net is held back. Push both
 # sliders: the example with the largest residual, drawn large, gets the weight. One line is the trained net, one its response
-# (every point of it is an optimisation), one the response that influence predicts.
+# (each setting is an optimisation of its own), one the response that influence predicts.
 
 # %%
 residual = y - lesson.net(theta, x)
@@ -120,7 +121,7 @@ Playground(
 # $$ \frac{1}{n}\sum_i \tfrac{1}{2}\big(f_\theta(x_i) - f_{\theta_s}(x_i)\big)^2 \;+\; \epsilon\, \ell_m(\theta)
 #  \;+\; \frac{\lambda}{2} |\theta - \theta_s|^2 . $$
 #
-# Stay near the trained net's *own outputs* (not the labels), give example $m$ the weight $\epsilon$, stay near in parameters. At
+# Here $\theta_s$ is the trained net. Stay near its *own outputs* (not the labels), give example $m$ the weight $\epsilon$, stay near in parameters. At
 # $\epsilon = 0$ its minimum is the trained net, wherever training stopped.
 #
 # **Exercise 3.** Write the objective.
