@@ -133,7 +133,7 @@ CORPUS: dict[str, tuple[Change, str]] = {
     "no masks": (lambda c: c.drop_vars("is_text"), r"CausalLM needs the variables \['is_text'\]; see inflab.encode"),
     "queries": (lambda c: tiny.queries(), "corpus runs over 'query'; make it with dim='train'"),
     "a table": (lambda c: tiny.table(), "CausalLM needs the variables .*; see inflab.encode"),
-    "a list of texts": (lambda c: list(tiny.TEXTS), r"items of type str are not understood; for texts use inflab.encode"),
+    "a list of texts": (lambda c: list(tiny.TEXTS), "type str are not understood; for texts use inflab.encode"),
     "None": (lambda c: None, "NoneType is neither an xarray Dataset nor a map-style dataset"),
 }  # fmt: skip
 
