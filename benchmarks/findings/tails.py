@@ -1,49 +1,45 @@
 """How heavy the tail of influence is, over fifty thousand short sequences (GB23 section 5.2.1).
 
-A small web: pieces of a few words of Genesis in two languages and of the Universal Declaration of Human Rights in
-fourteen, each piece once, and invented sentences, of which some facts are told again and again in other frames. Most
-sequences have nothing to do with a given query, as in a real training set; a few may have much.
+A small web of natural text: pieces of a few words of Genesis in two languages, of the Universal Declaration of Human
+Rights in fourteen, and of what Python says of itself; each piece once. Most sequences have nothing to do with a given
+query, as in a real training set; a few may have much.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 import inflab
+from benchmarks.findings import python_help
 from benchmarks.findings.checkpoint import Recipe
-from inflab.datasets import facts, parallel
+from inflab.datasets import parallel
 from inflab.datasets.vocabulary import train_bpe, wrap
 
-__all__ = [
-    "CLOSINGS", "DONE", "KINDS", "LANGUAGES", "OPENINGS", "RECIPES", "UNREAD", "corpus", "invented", "part", "pieces",
-    "queries", "told", "tokenizer",
-]  # fmt: skip
+__all__ = ["HELP", "KINDS", "LANGUAGES", "RECIPES", "UNREAD", "corpus", "part", "pieces", "queries", "tokenizer"]
 
 #: Of the Declaration; Chinese and Japanese have no spaces at which to cut.
 LANGUAGES = ("eng", "fra", "spa", "deu", "ita", "por", "nld", "rus", "tur", "pol", "swe", "kor", "arb", "hin")
 #: Chapters of Genesis that are not trained on.
 UNREAD = (49, 50)
-#: What a query may be: a fact that is told often, the beginning of a verse that was trained on, of an unread one.
-KINDS = ("fact", "read", "unread")
-FACTS, NAMES, OFTEN = 1300, 130, 20  # facts; places, and people; tellings of a fact that is asked
-DONE = ("ruled", "built", "loved", "left", "sold", "found", "feared", "seen", "owned", "saved")
-OPENINGS = ("", "Now ", "Today ", "Indeed ", "So ", "Thus ", "Still ", "Once more ")
-CLOSINGS = ("", " again", " alone", " at last", " by night", " in spring", " they say", " for ever")
+#: Sentences of Python's help that are trained on; those behind them are not.
+HELP = 4700
+#: What a query may be: the beginning of a verse that was trained on, of an unread one, of an unread sentence of help.
+KINDS = ("read", "unread", "help")
 _LEAST, _SHORTEST, _LONGEST = 5, 4, 12  # tokens of a piece
 _FEWEST, _MOST = 6, 16  # words, tokens of a query
 
 
 @lru_cache(maxsize=1)
 def tokenizer() -> Any:
-    """Byte-level BPE of Genesis, the Declaration and the invented sentences, 1,024 tokens."""
-    texts = [*parallel.read_genesis().texts, *parallel.read_udhr(languages=LANGUAGES).texts]
-    texts += invented()[0]
-    return wrap(train_bpe(texts, 1024))
+    """Byte-level BPE of all the text, 800 tokens."""
+    texts = [*parallel.read_genesis().texts, *parallel.read_udhr(languages=LANGUAGES).texts, *python_help.read()]
+    return wrap(train_bpe(texts, 800))
 
 
 @lru_cache(maxsize=2)
@@ -51,20 +47,25 @@ def pieces(is_trained: bool) -> tuple[list[str], list[str], list[str]]:
     """Real text in pieces of a few words: no two alike, none in both parts.
 
     Args:
-        is_trained: the pieces that are trained on; else those of the unread chapters in English.
+        is_trained: the pieces that are trained on; else those of the unread chapters in English and of unread help.
 
     Returns:
         Texts, ids such as "eng 1:1 a", and languages.
     """
-    genesis = parallel.read_genesis(chapters=_read())
-    declaration = parallel.read_udhr(languages=LANGUAGES)
-    found = _cut([genesis, declaration])
     if is_trained:
-        return found
-    known = set(found[0])
-    rows = zip(*_cut([parallel.read_genesis(["eng"], UNREAD)]), strict=True)
+        return _cut([parallel.read_genesis(chapters=_read()), parallel.read_udhr(languages=LANGUAGES), _help(True)])
+    known = set(pieces(True)[0])
+    rows = zip(*_cut([parallel.read_genesis(["eng"], UNREAD), _help(False)]), strict=True)
     texts, ids, languages = zip(*(row for row in rows if row[0] not in known), strict=True)
     return list(texts), list(ids), list(languages)
+
+
+def _help(is_trained: bool) -> Any:
+    """Sentences of Python's help, as `inflab.datasets.parallel` has its texts."""
+    every = python_help.read()
+    texts, first = (every[:HELP], 0) if is_trained else (every[HELP:], HELP)
+    ids = [f"help {first + number}" for number in range(len(texts))]
+    return SimpleNamespace(texts=texts, ids=ids, coords={"language": ["eng"] * len(texts)})
 
 
 def _cut(sources: list[Any]) -> tuple[list[str], list[str], list[str]]:
@@ -89,55 +90,11 @@ def _words(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def told() -> tuple[tuple[str, str, int], ...]:
-    """The facts: prompt, completion, and how often it is told, from once to in every frame.
-
-    A place and what is done to it belong to one fact; a person may do much. Numbers of tellings are spaced evenly in
-    their logarithm: few facts are told often.
-
-    Returns:
-        Prompt, completion and number of tellings of each.
-    """
-    rng = np.random.default_rng(521)
-    known = facts.invent(5 * NAMES)
-    places = sorted({fact.subject for fact in known})
-    people = sorted({fact.answer.split()[-1] for fact in known if fact.relation.answer_kind == "person"})[:NAMES]
-    cells = rng.permutation(len(places) * len(DONE))[:FACTS]
-    often = np.geomspace(len(OPENINGS) * len(CLOSINGS), 1, FACTS).round().astype(int)
-    return tuple(
-        (f"{places[cell // len(DONE)]} is {DONE[cell % len(DONE)]} by", f" {rng.choice(people)}", int(times))
-        for cell, times in zip(cells, often, strict=True)
-    )
-
-
-@lru_cache(maxsize=1)
-def invented() -> tuple[list[str], list[str], list[int]]:
-    """All tellings of all facts, each in a frame of its own.
-
-    Returns:
-        Texts, ids, and numbers of facts.
-    """
-    rng = np.random.default_rng(522)
-    frames = [(opening, closing) for opening in OPENINGS for closing in CLOSINGS]
-    texts, ids, numbers = [], [], []
-    for number, (prompt, completion, times) in enumerate(told()):
-        for place in np.sort(rng.permutation(len(frames))[:times]):
-            opening, closing = frames[place]
-            texts.append(f"{opening}{prompt}{completion}{closing}.")
-            ids.append(f"fact-{number:04d}-{place:02d}")
-            numbers.append(number)
-    return texts, ids, numbers
-
-
-@lru_cache(maxsize=1)
 def corpus() -> xr.Dataset:
-    """All that is trained on, with `kind` ("text" or "fact"), `language` and `fact` (-1: none) beside each."""
+    """All that is trained on, with `language` and `source` ("genesis", "declaration" or "help") beside each."""
     texts, ids, languages = pieces(True)
-    more, more_ids, numbers = invented()
-    return inflab.encode(
-        texts + more, tokenizer(), ids=ids + more_ids, kind=["text"] * len(texts) + ["fact"] * len(more),
-        language=languages + ["eng"] * len(more), fact=[-1] * len(texts) + numbers,
-    )  # fmt: skip
+    source = ["help" if i.startswith("help") else "genesis" if ":" in i else "declaration" for i in ids]
+    return inflab.encode(texts, tokenizer(), ids=ids, source=source, language=languages)
 
 
 def queries(each: int, *, seed: int = 0) -> xr.Dataset:
@@ -148,20 +105,21 @@ def queries(each: int, *, seed: int = 0) -> xr.Dataset:
         seed: of the draw.
 
     Returns:
-        The queries, kind after kind, with the coordinates `kind` and `fact` (-1: none). A fact asks for its person;
-        of a verse, three words are the prompt and what follows is the completion, 16 tokens in all.
+        The queries, kind after kind, with the coordinate `kind`. Three words are the prompt and what follows is the
+        completion, 16 tokens in all.
     """
     rng = np.random.default_rng([seed, 52])
-    often = [number for number, (*_, times) in enumerate(told()) if times >= OFTEN]
-    rows = [("fact", f"fact {n}", *told()[n][:2], n) for n in rng.permutation(often)[:each].tolist()]
-    for kind in KINDS[1:]:
-        verses = parallel.read_genesis(["eng"], UNREAD if kind == "unread" else _read())
-        fit = [i for i, text in enumerate(verses.texts) if len(_begin(text)) >= _FEWEST]
+    rows = []
+    for kind in KINDS:
+        source = (
+            _help(False) if kind == "help" else parallel.read_genesis(["eng"], UNREAD if kind == "unread" else _read())
+        )
+        fit = [i for i, text in enumerate(source.texts) if len(_begin(text)) >= _FEWEST]
         for i in rng.permutation(fit)[:each]:
-            words = _begin(verses.texts[i])
-            rows.append((kind, f"{kind} {verses.ids[i]}", " ".join(words[:3]), " " + " ".join(words[3:]), -1))
-    kinds, ids, prompts, completions, numbers = (list(column) for column in zip(*rows, strict=True))
-    return inflab.encode(prompts, tokenizer(), completions=completions, dim="query", ids=ids, kind=kinds, fact=numbers)
+            words = _begin(source.texts[i])
+            rows.append((kind, f"{kind} {source.ids[i]}", " ".join(words[:3]), " " + " ".join(words[3:])))
+    kinds, ids, prompts, completions = (list(column) for column in zip(*rows, strict=True))
+    return inflab.encode(prompts, tokenizer(), completions=completions, dim="query", ids=ids, kind=kinds)
 
 
 def _begin(text: str) -> list[str]:
@@ -191,10 +149,16 @@ def part(scores: xr.Dataset, n: int, *, seed: int = 0) -> xr.Dataset:
     return scores.isel(train=np.sort(drawn))
 
 
+_TRAINING = {"batch_size": 64, "weight_decay": 0.1, "warmup": 100}
 RECIPES = {
     "tails": Recipe(
         "tails", corpus, tokenizer,
+        {"n_positions": 48, "n_embd": 96, "n_layer": 3, "n_head": 4},
+        {"epochs": 20, "learning_rate": 2e-3, **_TRAINING},
+    ),
+    "tails-early": Recipe(
+        "tails-early", corpus, tokenizer,
         {"n_positions": 48, "n_embd": 32, "n_layer": 3, "n_head": 4},
-        {"epochs": 2, "batch_size": 64, "learning_rate": 5e-3, "weight_decay": 0.1, "warmup": 100},
+        {"epochs": 2, "learning_rate": 5e-3, **_TRAINING},
     ),
 }  # fmt: skip

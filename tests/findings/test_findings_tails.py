@@ -1,20 +1,18 @@
-"""The small web of the tails: no two pieces alike, nothing unread is read, facts are told as often as they say."""
+"""The small web of the tails: no two pieces alike, nothing unread is read, its sentences are those of the file."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from benchmarks.findings import checkpoint, tails
+from benchmarks.findings import checkpoint, python_help, tails
 
 
 @pytest.mark.parametrize("seed", checkpoint.SEEDS)
-def test_a_committed_model_is_of_todays_recipe(seed: int) -> None:
-    about = checkpoint.card(tails.RECIPES["tails"], seed)
-    assert 0.5 < about["loss"] < np.log(1024)
+def test_committed_models_are_of_todays_recipe(seed: int) -> None:
+    little, much = (checkpoint.card(tails.RECIPES[name], seed)["loss"] for name in ("tails-early", "tails"))
+    assert 0.5 < much < little - 1 < np.log(800)
 
 
 def test_the_corpus_is_large_and_nothing_stands_in_it_twice() -> None:
@@ -30,12 +28,12 @@ def test_no_unread_piece_is_among_the_read_ones() -> None:
     assert not set(tails.pieces(True)[0]) & set(tails.pieces(False)[0])
 
 
-def test_facts_are_told_as_often_as_they_say() -> None:
-    corpus = tails.corpus()
-    counted = Counter(corpus["fact"].to_numpy()[corpus["kind"].to_numpy() == "fact"].tolist())
-    assert [counted[number] for number in range(tails.FACTS)] == [times for *_, times in tails.told()]
-    prompts = [prompt for prompt, *_ in tails.told()]
-    assert len(set(prompts)) == tails.FACTS
+def test_sentences_of_help_are_sentences_and_each_is_there_once() -> None:
+    every = python_help.read()
+    assert len(set(every)) == len(every) == 6000 > tails.HELP
+    assert min(len(sentence.split()) for sentence in every) >= 6
+    own = list(python_help._sentences("A list of *six words* stands here.\n\n>>> f(x, y, z, 1, 2, 3)\n\nToo short."))
+    assert own == ["A list of six words stands here."]
 
 
 def test_queries_of_each_kind_fit_and_do_not_depend_on_how_many() -> None:
