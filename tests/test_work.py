@@ -494,9 +494,9 @@ def test_scores_of_something_else_are_refused(change: Any, name: str, broken_off
 
 
 def test_a_model_that_changed_meanwhile_is_refused(broken_off: Path, problem: Problem) -> None:
-    fitted = tiny.fit(problem)
     with torch.no_grad():
         problem.model[0].weight[0, 0] += 1
+    fitted = tiny.fit(problem)
     with pytest.raises(StoreError, match="was begun with model_fingerprint"):
         score(fitted, store=broken_off)
 
