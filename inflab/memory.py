@@ -49,10 +49,10 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
     if memory is None:
         return available_memory(device) // 2
     if isinstance(memory, str):
-        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)b?\s*", memory.lower())
-        if match is None:
+        match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)(b?)\s*", memory.lower())
+        if match is None or not (match[2] or match[4]):  # "3" is hardly three bytes
             raise SettingError(f"memory={memory!r} is not a size; write '3GB', '500MB' or a number of bytes")
-        number, scale, binary = match.groups()
+        number, scale, binary, _ = match.groups()
         memory = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(scale or " "))
     if not is_finite_number(memory) or memory < 1:
         raise SettingError(f"memory={memory!r} must be positive; write '3GB', '500MB' or a number of bytes")

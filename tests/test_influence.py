@@ -410,6 +410,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "by two": (lambda: _scores(by=["layer", "train"]), "use by='layer' or by=()"),
     "memory in words": (lambda: _scores(memory="lots"), "memory='lots' is not a size; write '3GB'"),
     "memory with two points": (lambda: _scores(memory="1.2.3GB"), "memory='1.2.3GB' is not a size"),
+    "memory of three bytes": (lambda: _scores(memory="3"), "memory='3' is not a size; write '3GB'"),
     "memory of a point": (lambda: _scores(memory="."), "memory='.' is not a size"),
     "no memory": (lambda: _scores(memory="0GB"), "memory=0 must be positive"),
     "less than no memory": (lambda: _scores(memory=-1), "memory=-1 must be positive"),

@@ -11,6 +11,7 @@ import pandas as pd
 import traitlets
 import xarray as xr
 
+from inflab.errors import SettingError
 from inflab.widgets import export, panels, picks
 from inflab.widgets.base import Part, in_words
 from inflab.widgets.fallback import as_html
@@ -102,6 +103,8 @@ class Explorer(Part):
         compare: Any = None,
         names: tuple[str, str] = ("this", "the other"),
     ) -> None:
+        if tokenizer is not None and not callable(tokenizer):
+            raise SettingError(f"tokenizer is a {type(tokenizer).__name__}; give the model's tokenizer itself")
         self._source: Source = open_source(source, queries, k, index)
         self._k = self._source.k
         self._places: dict[tuple[Any, ...], dict[str, Any]] = {}

@@ -28,7 +28,8 @@ def open_source(source: Any, queries: Any, k: Any, index: Any = None) -> Source:
         What answers the widget.
 
     Raises:
-        SettingError: when `source` is neither, `k` is no positive integer, or `queries` goes with an explanation.
+        SettingError: when `source` is neither, `k` is no positive integer, `index` is no index, or `queries` goes with
+            an explanation.
         CorpusError: when an Influence comes without a usable query batch.
     """
     if not isinstance(k, (int, np.integer)) or k < 1:
@@ -51,6 +52,11 @@ def open_source(source: Any, queries: Any, k: Any, index: Any = None) -> Source:
         raise SettingError(
             f"source is a {type(source).__name__}; give a fitted Influence with queries, or a saved explanation "
             "opened with inflab.load(path)"
+        )
+    if index is not None and not callable(getattr(index, "score", None)):
+        raise SettingError(
+            f"index is a {type(index).__name__}; give the Index itself: influence.index(path, size=0.1), or "
+            "influence.open_index(path)"
         )
     if not isinstance(queries, xr.Dataset) or "query" not in queries.dims:
         given = f"dims {tuple(queries.dims)}" if isinstance(queries, xr.Dataset) else repr(type(queries).__name__)

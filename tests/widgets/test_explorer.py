@@ -267,3 +267,17 @@ def test_a_missing_asset_names_both_places() -> None:
         asset_path("no-such.js")
     assert "static" in str(error.value)
     assert "widgets" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"index": "index.zarr"}, "index is a str; give the Index itself"),
+        ({"tokenizer": "gpt2"}, "tokenizer is a str; give the model's tokenizer itself"),
+    ],
+)
+def test_what_is_only_named_is_refused_before_any_work(influence: FakeInfluence, more: Any, says: str) -> None:
+    before = influence.scored
+    with pytest.raises(SettingError, match=says):
+        Explorer(influence, corpus(2, "query"), **more)
+    assert influence.scored == before
