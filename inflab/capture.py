@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inflab.device import TF32, autocast_dtype, model_device, on_cores, products, read_later, to_tensor
+from inflab.device import TF32, autocast_dtype, model_device, on_cores, read_later, summing, to_tensor
 from inflab.errors import LayerError, NumericsError, SettingError
 from inflab.layer import Layer
 from inflab.layout import Tokens, lay_out
@@ -126,7 +126,7 @@ class Capture:
         def deliver(layer: Layer) -> None:
             tokens = self._tokens(layer, len(ids))
             flags[layer.name] = is_finite(tokens.activation) & is_finite(tokens.gradient)
-            with products(device, self._on_cores):
+            with summing(device, self._on_cores):
                 sink(layer, tokens)
 
         self._deliver = deliver

@@ -10,13 +10,13 @@ import xarray as xr
 from inflab.errors import CorpusError
 from inflab.schema import DIMS
 
-__all__ = ["TOKEN_VARIABLES", "check_near", "check_names", "check_pieces", "some", "strings"]
+__all__ = ["check_near", "check_names", "check_pieces", "some", "strings"]
 
 TOKEN_VARIABLES = ("token_id", "is_text", "is_target")
 #: Variables of results, which every coordinate of a corpus travels into.
 _RESULTS = (
     "influence", "effect", "percent", "is_ranked", "is_exact", "is_candidate", "similarity", "token_text", "low",
-    "high", "stability", "measured", "predicted", "sentence",
+    "high", "stability", "measured", "predicted", "sentence", "fit", "fit_source",
 )  # fmt: skip
 #: What is easily written for an argument of `encode`, and would become a column.
 _NEAR = {"completion": "completions", "prompt": "texts", "prompts": "texts", "id": "ids"}

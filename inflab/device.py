@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from inflab.errors import ModelError, SettingError
 from inflab.products import tfloat32
 
-__all__ = ["TF32", "autocast_dtype", "model_device", "on_cores", "products", "read_later", "to_tensor"]
+__all__ = ["TF32", "autocast_dtype", "model_device", "on_cores", "read_later", "summing", "to_tensor"]
 
 TF32 = "tfloat32"
 DTYPES = {
@@ -111,7 +111,7 @@ def on_cores(model: nn.Module, dtype: str | None) -> bool:
 
 
 @contextmanager
-def products(device: torch.device, on_cores: bool) -> Iterator[None]:
+def summing(device: torch.device, on_cores: bool) -> Iterator[None]:
     """How sums over tokens are taken after a pass: in float32 also when the pass was narrower; see `on_cores`.
 
     Yields:

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from inflab import kronecker
 from inflab.capture import Quantity
-from inflab.device import model_device, on_cores, products
+from inflab.device import model_device, on_cores, summing
 from inflab.layer import Layer
 from inflab.layout import Tokens
 from inflab.memory import give_back
@@ -151,7 +151,7 @@ def square_sums(
         n = len(positions) - len(rest)
         bar = tqdm(total=n, desc="eigenvalues", unit="example", disable=not (run.progress and n), leave=False)
         model = run.problem.model
-        with bar, torch.inference_mode(False), products(model_device(model), on_cores(model, run.dtype)):
+        with bar, torch.inference_mode(False), summing(model_device(model), on_cores(model, run.dtype)):
             for index, held in kept.drain():
                 for layer in run.layers:
                     add(index, layer, held.pop(layer.name))
