@@ -20,6 +20,7 @@ from inflab.device import TF32, autocast_dtype, model_device, on_cores, read_lat
 from inflab.errors import LayerError, NumericsError, SettingError
 from inflab.layer import Layer
 from inflab.layout import Tokens, lay_out
+from inflab.linear import quick_linear
 from inflab.problem import Problem
 from inflab.products import is_finite, tfloat32
 from inflab.tasks import Batch, Draws
@@ -258,7 +259,8 @@ class Capture:
     @contextmanager
     def _passing(self, device: torch.device) -> Iterator[None]:
         narrow = nullcontext() if self._autocast is None else torch.autocast(device.type, self._autocast)
-        with narrow, tfloat32() if self._dtype == TF32 else nullcontext():
+        quick = quick_linear(self._problem.model)
+        with narrow, quick, tfloat32() if self._dtype == TF32 else nullcontext():
             yield
 
 

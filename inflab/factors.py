@@ -167,7 +167,7 @@ def curvatures(factors: xr.DataTree, layers: Sequence[Layer], model: nn.Module) 
 
     from inflab.device import model_device
     from inflab.kronecker import Curvature
-    from inflab.products import in_rows
+    from inflab.products import as_right_side
 
     found: dict[str, Curvature] = {}
     for layer in layers:
@@ -180,7 +180,7 @@ def curvatures(factors: xr.DataTree, layers: Sequence[Layer], model: nn.Module) 
                 return None
             value = node[name].to_numpy()
             there = torch.from_numpy(value if value.flags.writeable else value.copy()).to(device)
-            return in_rows(there) if name.endswith("eigenvectors") else there
+            return as_right_side(there) if name.endswith("eigenvectors") else there
 
         leader = shared_with(node, layer.name)  # one tensor for all layers that share an input: rotated once
         basis = found[leader].activation_basis if leader in found else tensor("activation_eigenvectors")

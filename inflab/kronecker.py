@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inflab.products import NEAR, add_gram, add_squares, aligned, chunks, matmul, product
+from inflab.products import NEAR, Scratch, add_gram, add_squares, chunks, matmul, product, right_side, uses_onednn
 
 __all__ = [
     "Curvature",
@@ -60,7 +60,7 @@ def eigenbasis(moment: Tensor, blocks: int = 1) -> tuple[Tensor | None, Tensor]:
     """
     if moment.ndim == 1:
         return None, moment
-    vectors = aligned(moment, *moment.shape).zero_()
+    vectors = right_side(moment, *moment.shape).zero_()
     values = moment.new_zeros(len(moment))
     for place in torch.arange(len(moment), device=moment.device).tensor_split(blocks):
         block = moment[place[:, None], place].double()
@@ -94,7 +94,10 @@ def rotate(value_boi: Tensor, gradient_basis: Tensor | None, activation_basis: T
     """`Q_S^T V Q_A` of each matrix `V (o, i)` in the batch."""
     if gradient_basis is not None:
         value_boi = matmul(gradient_basis.T, value_boi)
-    return value_boi if activation_basis is None else matmul(value_boi, activation_basis)
+    if activation_basis is None:
+        return value_boi
+    multiply = product if uses_onednn(value_boi, activation_basis) else matmul
+    return multiply(value_boi, activation_basis)
 
 
 @dataclass(frozen=True)
@@ -125,21 +128,27 @@ class Rotated:
         rotated = self.left is None and self.right is None
         return rotated and self.gradient.shape[1] == 1 and self.activation.is_floating_point()
 
-    def parts(self, into: Tensor | None = None, size: int = NEAR) -> Iterator[tuple[slice, Tensor]]:
+    def parts(
+        self, into: Tensor | None = None, size: int = NEAR, scratch: Scratch | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
         """Gradients `(b, o, i)` in the eigenbasis, some examples at a time.
 
         Args:
             into: `(b, o, i)`, where they are formed when nothing is to be rotated after that; or None.
             size: bytes of gradients at a time.
+            scratch: where they may be formed instead, when none is needed after the next; or None.
 
         Yields:
             Which examples, and their gradients.
         """
         n, _, outputs = self.gradient.shape
-        direct = into is not None and self.left is None and self.right is None and self.activation.is_floating_point()
+        direct = self.left is None and self.right is None and self.activation.is_floating_point()
         for part in chunks(n, outputs * self.width * self.gradient.element_size(), size, self.gradient.device):
-            if direct and into is not None:
-                yield part, matmul(self.gradient[part].transpose(1, 2), self.activation[part], into[part])
+            there = None if into is None else into[part]
+            if direct and there is None and scratch is not None:
+                there = scratch.take(self.gradient, part.stop - part.start, outputs, self.width)
+            if direct and there is not None:
+                yield part, matmul(self.gradient[part].transpose(1, 2), self.activation[part], there)
                 continue
             formed = example_gradients(self.activation[part], self.gradient[part], self.width)
             yield part, rotate(formed, self.left, self.right)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from inflab.kronecker import Curvature, Rotated, rotated, rotates_tokens
-from inflab.products import FAR, chunks
+from inflab.products import FAR, Scratch, chunks, linear
 
 __all__ = ["Preconditioned", "Sides", "choose_sides", "joined", "low_rank", "low_rank_costs", "truncation_weights"]
 
@@ -99,18 +99,18 @@ class Preconditioned:
         activation_basis = self.curvature.activation_basis if self.sides.activation else None
         return rotated(activation, gradient_bto, width, gradient_basis, activation_basis, memo)
 
-    def scores(self, train: Rotated) -> Tensor:
+    def scores(self, train: Rotated, scratch: Scratch | None = None) -> Tensor:
         """Sum over entries of `P * G` for each query and training example, `(q, b)`."""
         if self.left is not None and self._takes_tokens(train):
             return self._token_scores(train)
         found = train.gradient.new_empty(len(self), len(train.gradient))
-        for part, grad_boi in train.parts(size=FAR):
+        for part, grad_boi in train.parts(size=FAR, scratch=scratch):
             flat_bp = grad_boi.reshape(len(grad_boi), -1)
             if self.dense is not None:
-                torch.mm(self.dense.flatten(1), flat_bp.T, out=found[:, part])
+                found[:, part] = linear(self.dense.flatten(1), flat_bp)
                 continue
             for rows in chunks(len(self), 2 * flat_bp.element_size() * flat_bp.shape[1], device=flat_bp.device):
-                found[rows, part] = self.to_dense(rows).flatten(1) @ flat_bp.T
+                found[rows, part] = linear(self.to_dense(rows).flatten(1), flat_bp)
         return found
 
     def _takes_tokens(self, train: Rotated) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from inflab.errors import SettingError
 from inflab.problem import Problem
-from inflab.products import aligned
+from inflab.products import as_right_side
 
 __all__ = ["boxed", "unboxed"]
 
@@ -73,12 +73,12 @@ class _Box:
 
     def __reduce__(self) -> tuple[Any, ...]:
         array = self.tensor.numpy()
-        return _box, (np.asarray(array, order="C"), not self.tensor.is_contiguous())
+        return _box, (np.asarray(array, order="C"), self.tensor.ndim == 2 and not self.tensor.is_contiguous())
 
 
-def _box(array: np.ndarray, is_aligned: bool) -> _Box:
+def _box(array: np.ndarray, is_factor: bool) -> _Box:
     there = torch.from_numpy(array if array.flags.writeable else array.copy())
-    return _Box(aligned(there, *there.shape).copy_(there) if is_aligned else there)
+    return _Box(as_right_side(there) if is_factor else there)
 
 
 def boxed(value: Any) -> Any:

@@ -11,6 +11,7 @@ from inflab.kronecker import Curvature
 from inflab.layer import Layer
 from inflab.layout import Tokens
 from inflab.preconditioned import Preconditioned
+from inflab.products import Scratch
 from inflab.run.gathered import Gathered
 from inflab.run.local import Pass
 
@@ -46,12 +47,12 @@ def score_rows(
         else:
             scores[:, columns] -= value_qb
 
-    gathered = Gathered(put)
+    gathered, scratch = Gathered(put), Scratch()
 
     def add(index: np.ndarray, layer: Layer, tokens: Tokens) -> None:
         ready = queries[layer.name]
         met = ready.meet(tokens.activation, tokens.gradient, tokens.width, tokens.memo)
-        gathered.add((np.searchsorted(positions, index), place[layer.name]), ready.scores(met))
+        gathered.add((np.searchsorted(positions, index), place[layer.name]), ready.scores(met, scratch))
 
     run.over(train, "loss", add, what="scores", positions=positions)
     gathered.flush()

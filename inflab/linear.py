@@ -1,0 +1,83 @@
+"""Linear layers of a pass where oneDNN multiplies faster than the BLAS that `torch.nn.functional.linear` calls.
+
+Inside `quick_linear` calls of `F.linear` and `torch.addmm` (transformers' Conv1D) whose weight needs no gradient run
+there, forward and backward, for any model; all others run as they would. Outputs are no views: a hook needs no copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from inflab.products import linear, product, uses_onednn
+
+__all__ = ["quick_linear"]
+
+
+@contextmanager
+def quick_linear(model: nn.Module) -> Iterator[None]:
+    """Let oneDNN multiply in a pass through a model whose parameters need no gradient, where it is faster.
+
+    A compiled model is left to its compiler.
+
+    Yields:
+        Nothing.
+    """
+    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
+    if compiled or not any(uses_onednn(parameter) for parameter in model.parameters()):
+        yield
+        return
+    with _Quick():
+        yield
+
+
+class _Quick(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is F.linear and not kwargs and len(args) in (2, 3):
+            value, weight, bias = (*args, None)[:3]
+            if _takes(value, weight, bias):
+                return _Linear.apply(value, weight, bias)
+        elif func is torch.addmm and not kwargs and len(args) == 3:
+            bias, value, weight = args
+            if _takes(value, weight, bias) and bias.ndim == 1:
+                return _Linear.apply(value, weight.T, bias)
+        return func(*args, **(kwargs or {}))
+
+
+def _takes(value: Any, weight: Any, bias: Any) -> bool:
+    own = [one for one in (value, weight, bias) if one is not None]
+    return (
+        all(type(one) in (Tensor, nn.Parameter) for one in own)
+        and weight.ndim == 2
+        and value.ndim >= 2
+        and not weight.requires_grad
+        and not (bias is not None and bias.requires_grad)
+        and uses_onednn(value.detach(), weight, bias)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch._C._are_functorch_transforms_active()
+    )
+
+
+class _Linear(torch.autograd.Function):
+    """`x W^T + b`, with a gradient for x alone."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, weight_nk: Tensor, bias_n: Tensor | None) -> Tensor:
+        """The product."""
+        ctx.save_for_backward(weight_nk)
+        return linear(value, weight_nk, bias_n)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
+        """The gradient of the input: `g W`."""
+        (weight_nk,) = ctx.saved_tensors
+        return product(grad, weight_nk), None, None
