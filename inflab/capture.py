@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ class Capture:
         floats = [p.dtype for p in problem.model.parameters() if p.is_floating_point()]
         self._float = floats[0] if floats else torch.float32
 
-    def __enter__(self) -> Capture:
+    def __enter__(self) -> Self:
         self._stack = _watching(self._problem.model, self._layers, self._modules, self._on_forward)
         self._stack.__enter__()
         return self

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from inflab.products import linear, product, uses_onednn
+from inflab.products import linear, uses_onednn
 
 __all__ = ["quick_linear"]
 
@@ -44,11 +44,11 @@ class _Quick(TorchFunctionMode):
         if func is F.linear and not kwargs and len(args) in (2, 3):
             value, weight, bias = (*args, None)[:3]
             if _takes(value, weight, bias):
-                return _Linear.apply(value, weight, bias)
+                return _multiplied(value, weight, bias)
         elif func is torch.addmm and not kwargs and len(args) == 3:
             bias, value, weight = args
             if _takes(value, weight, bias) and bias.ndim == 1:
-                return _Linear.apply(value, weight.T, bias)
+                return _multiplied(value, weight.T, bias)
         return func(*args, **(kwargs or {}))
 
 
@@ -72,12 +72,16 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor, weight_nk: Tensor, bias_n: Tensor | None) -> Tensor:
         """The product."""
-        ctx.save_for_backward(weight_nk)
+        # As torch's own: inside `backward` no mode is on, and a checkpointed layer that runs again there runs in torch.
+        ctx.save_for_backward(weight_nk.T)
         return linear(value, weight_nk, bias_n)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         """The gradient of the input: `g W`."""
-        (weight_nk,) = ctx.saved_tensors
-        return product(grad, weight_nk), None, None
+        (weight_kn,) = ctx.saved_tensors
+        return linear(grad, weight_kn), None, None
+
+
+_multiplied: Callable[..., Tensor] = _Linear.apply

@@ -17,6 +17,7 @@ from inflab.layer import Layer
 __all__ = [
     "available_memory",
     "batch_size",
+    "decompositions",
     "factor_bytes",
     "give_back",
     "kept_budget",
@@ -165,12 +166,27 @@ def query_block(
     return max(1, min(n_queries, max(left, memory // 4) // (itemsize * sum(sizes))))
 
 
-def kept_budget(model: nn.Module, layers: Sequence[Layer], itemsize: int, memory: int) -> int:
-    """Bytes of captured tokens that a fit may keep from its first pass for its second: what the factors leave over.
+def decompositions(model: nn.Module, layers: Sequence[Layer], memory: int) -> int:
+    """Eigendecompositions side by side, one a core, as a quarter of the budget holds."""
+    if any(value.is_cuda for value in model.parameters()):
+        return 1
+    return max(1, min(torch.get_num_threads(), memory // 4 // _decomposition_bytes(layers)))
 
-    Covariances and their eigenvectors are there together for some layers at a time: twice the factors are set aside.
+
+def kept_budget(model: nn.Module, layers: Sequence[Layer], itemsize: int, memory: int) -> int:
+    """Bytes that a fit may keep from its first pass for its second: what its largest step leaves over, less a tenth.
+
+    That is a pass beside the sums, or the eigendecompositions, where covariances and eigenvectors are there together.
 
     Returns:
         Bytes, not negative.
     """
-    return max(0, memory - working_bytes(model, layers, memory, itemsize) - 2 * factor_bytes(layers, itemsize))
+    factors = factor_bytes(layers, itemsize)
+    decomposing = 2 * factors + decompositions(model, layers, memory) * _decomposition_bytes(layers)
+    passing = working_bytes(model, layers, memory, itemsize) + factors
+    return max(0, memory - memory // 10 - max(decomposing, passing))
+
+
+def _decomposition_bytes(layers: Sequence[Layer]) -> int:
+    """Of the widest: the matrix, its symmetric part, eigenvectors and room to work, about seven in float64."""
+    return 7 * 8 * max(max(layer.width, layer.outputs) for layer in layers) ** 2

@@ -20,6 +20,7 @@ from inflab.kronecker import rotates_tokens
 from inflab.layer import Layer
 from inflab.memory import batch_size, factor_bytes, kept_budget, pass_bytes, query_block
 from inflab.preconditioned import low_rank_costs
+from inflab.sections import sections
 from inflab.workload import Workload
 
 __all__ = ["pass_flops", "plan_fit", "plan_score"]
@@ -97,17 +98,29 @@ def plan_fit(work: Workload, *, blocks: int = 1, shared: dict[str, str] | None =
     total = work.examples * work.tokens
     kept = kept_budget(work.model, work.layers, work.itemsize, work.memory)
     needed = work.itemsize * total * sum(layer.width + layer.outputs for layer in work.layers)
-    share = min(1.0, kept / needed)
+    again = sections(work.model, work.layers) if needed > kept else []
+    outside = [layer for layer in work.layers if all(layer not in section.layers for section in again)]
+    ends = (
+        work.itemsize
+        * total
+        * (sum(section.width for section in again) + sum(layer.width + layer.outputs for layer in outside))
+    )
+    held = ends if again else needed
+    share = min(1.0, kept / held)
+    # Forward through every layer of a section, backward through all but the first.
+    replay = 2 * total * sum(2 * sum(n.parameters for n in s.layers) - s.layers[0].parameters for s in again)
     rows = [
         Row("pass", "", "twice", 2 * work.examples * one, 0, share == 0, "no captured token fits beside the factors"),
         Row(
             "pass",
             "",
-            f"once, keeping {share:.0%} of the tokens",
-            (2 - share) * work.examples * one,
-            share * needed,
+            f"once, keeping {share:.0%} of {'what modules run again from' if again else 'the tokens'}",
+            (2 - share) * work.examples * one + share * replay,
+            share * held,
             share > 0,
-            f"tokens take {words.size(needed)}, {words.size(kept)} are left for them",
+            f"tokens take {words.size(needed)}"
+            + (f", what they can be had from {words.size(ends)}" if again else "")
+            + f", {words.size(kept)} are left for them",
         ),
     ]
     for layer in work.layers:

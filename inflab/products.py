@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +93,8 @@ def uses_onednn(*values: Tensor | None) -> bool:
 
 
 def _multiplies(dtype: torch.dtype) -> bool:
-    return dtype == torch.float32 and torch.backends.mkldnn.enabled and _has_faster_onednn()
+    is_on: Any = torch.backends.mkldnn.enabled
+    return dtype == torch.float32 and bool(is_on) and _has_faster_onednn()
 
 
 @cache
@@ -101,6 +102,9 @@ def _has_faster_onednn() -> bool:
     """Whether oneDNN multiplies faster than the BLAS of `torch.mm`: seen on AMD cores with AVX-512, whose BLAS is MKL.
 
     Elsewhere it is not known, and `torch.mm` it is. A rule, not a race: the same machine gives the same digits.
+
+    Returns:
+        True or False.
     """
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
         return False
@@ -223,8 +227,10 @@ def add_squares(total: Tensor, value_b: Tensor) -> None:
         total += torch.linalg.vector_norm(value_b, dim=0).square_()  # one reading, no second tensor
 
 
-def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], device: torch.device) -> Iterator[Result]:
-    """Compute a function of each item, on a CPU one item a core, each with one thread.
+def side_by_side(
+    function: Callable[[Item], Result], items: Iterable[Item], device: torch.device, most: int
+) -> Iterator[Result]:
+    """Compute a function of each item, on a CPU one item a core, each with one thread, if `most` is that many.
 
     A symmetric eigendecomposition gains little from a second thread, and loses much where cores are shared. On a GPU
     they follow one another: of 3,073 rows in float64, several streams at a time brought 4% on an H200.
@@ -233,7 +239,7 @@ def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], devi
         Results, in order.
     """
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
+    if threads == 1 or device.type != "cpu" or most < threads:
         yield from map(function, items)
         return
     try:

@@ -17,7 +17,7 @@ from inflab import EKFAC, KFAC, Diagonal, Identity, Influence
 from inflab.capture import Capture
 from inflab.errors import MissingDependencyError, NumericsError, SettingError, StoreError
 from inflab.layer import select_layers
-from inflab.products import aligned
+from inflab.products import as_right_side
 from inflab.run import boxes, cluster, fitting, ledger
 from inflab.run.fit import Basis
 from inflab.run.local import Pass
@@ -156,7 +156,7 @@ def test_a_problem_can_be_handed_on_while_a_pass_has_hooks_on_its_model() -> Non
 
 
 def test_tensors_arrive_as_they_were() -> None:
-    shared = aligned(torch.empty(0), 3, 5).copy_(torch.randn(3, 5))
+    shared = as_right_side(torch.randn(3, 5))
     sent = {"a": [Basis(shared, torch.arange(5.0), None, torch.ones(2, dtype=torch.float64), 7), (shared, "text", 3)]}
     found = boxes.unboxed(deserialize(*serialize(boxes.boxed(sent), on_error="raise")))
     basis, (again, *rest) = found["a"]

@@ -15,6 +15,8 @@ from inflab.run import fitting
 from inflab.run.fit import covariance_sums, square_sums
 from inflab.run.kept import Kept
 from inflab.run.local import Pass
+from inflab.run.replay import Replays, keeper
+from inflab.sections import sections
 from tests import tiny
 
 
@@ -50,14 +52,103 @@ def test_what_is_kept_is_not_passed_over_again(
     assert sum(examples) == passes if passes is not None else 6 < sum(examples) < 12
 
 
+@pytest.mark.parametrize("cover", ["auto", "*"])
+@pytest.mark.parametrize("model", [tiny.gpt2, tiny.llama, tiny.neox], ids=["gpt2", "llama", "neox"])
+def test_modules_run_again_give_the_tokens_of_the_pass(model: Any, cover: str, examples: list[int]) -> None:
+    problem = tiny.language_problem(model())
+    run = Pass(problem, select_layers(problem.model, cover), batch_size=2, progress=False)
+    positions = np.arange(6)
+    expected = square_sums(run, "loss", positions, None)
+    kept = Replays(run, 10**9, sections(problem.model, run.layers))
+    assert [section.name.rpartition(".")[2] for section in kept.sections] == ["mlp"] * 2
+    examples.clear()
+    with tiny.untouched(problem.model):
+        covariance_sums(run, "loss", positions, kept)
+        assert 0 < kept.size <= kept.budget
+        assert len(kept.rest(positions)) == 0
+        found = square_sums(run, "loss", positions, None, kept)
+    assert sum(examples) == 6, "one pass, no second"
+    assert not kept.batches and not any(module._forward_hooks for module in problem.model.modules())
+    for name, value in expected.items():
+        tiny.agree(found[name], value, 1e-5)
+
+
+def test_what_modules_run_again_from_takes_a_fraction_of_their_tokens_and_holds_the_budget() -> None:
+    problem = tiny.language_problem()
+    run = Pass(problem, select_layers(problem.model), batch_size=2, progress=False)
+    tokens, ends = Kept(run.layers, 10**9), Replays(run, 10**9, sections(problem.model, run.layers))
+    for kept in (tokens, ends):
+        covariance_sums(run, "loss", np.arange(6), kept)
+    assert ends.size < 0.3 * tokens.size
+    some = Replays(run, int(0.7 * ends.size), ends.sections)
+    covariance_sums(run, "loss", np.arange(6), some)
+    assert 0 < some.size <= some.budget
+    assert len(some.rest(np.arange(6))) == 2
+    found = square_sums(run, "loss", np.arange(6), None, some)
+    for name, value in square_sums(run, "loss", np.arange(6), None).items():
+        tiny.agree(found[name], value, 1e-5)
+
+
+def test_a_module_that_depends_on_more_than_its_input_is_found_out_and_passed_over_again() -> None:
+    problem = tiny.language_problem(tiny.llama())
+    model: Any = problem.model
+    mlp = model.model.layers[0].mlp
+    run = Pass(problem, select_layers(model), batch_size=2, progress=False)
+
+    class Varying(type(mlp)):  # type: ignore[misc]
+        scale = 1.0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = super().forward(x * type(self).scale)
+            return found
+
+    expected = square_sums(run, "loss", np.arange(6), None)
+    mlp.__class__ = Varying
+    kept = Replays(run, 10**9, sections(model, run.layers))
+    covariance_sums(run, "loss", np.arange(6), kept)
+    Varying.scale = 1.5  # what a module that looks elsewhere may find changed
+    again = kept.feed
+
+    def later(sink: Any, done: Any) -> None:
+        try:
+            again(sink, done)
+        finally:
+            Varying.scale = 1.0
+
+    kept.feed = later  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match=r"'model.layers.0.mlp' gave other activations.*second pass"):
+        found = square_sums(run, "loss", np.arange(6), None, kept)
+    for name, value in expected.items():
+        tiny.agree(found[name], value, 1e-5)
+
+
+def test_modules_run_again_only_where_tokens_do_not_fit() -> None:
+    problem = tiny.language_problem()
+    run = Pass(problem, select_layers(problem.model), batch_size=2, progress=False)
+    assert isinstance(keeper(run, np.arange(6), 10**9), Kept)
+    assert isinstance(keeper(run, np.arange(6), 10**4), Replays)
+    alone = Pass(problem, run.layers[:1], batch_size=2, progress=False)
+    assert isinstance(keeper(alone, np.arange(6), 10), Kept), "one layer is no cheaper as a module"
+
+
+def test_a_module_that_runs_twice_is_not_replayed() -> None:
+    problem = tiny.language_problem(tiny.llama())
+    model: Any = problem.model
+    model.model.layers[1].mlp = model.model.layers[0].mlp
+    run = Pass(problem, select_layers(model), batch_size=2, progress=False)
+    kept = Replays(run, 10**9, sections(model, run.layers))
+    covariance_sums(run, "loss", np.arange(6), kept)
+    assert len(kept.rest(np.arange(6))) == 6
+
+
 def test_the_budget_holds_and_a_batch_is_kept_whole_or_not_at_all() -> None:
     problem = tiny.language_problem()
     run = Pass(problem, select_layers(problem.model), batch_size=2, progress=False)
     positions = np.arange(6)
-    whole = Kept(10**9)
+    whole = Kept(run.layers, 10**9)
     covariance_sums(run, "loss", positions, whole)
     assert [len(held) for _, held in whole.batches] == [len(run.layers)] * 3
-    some = Kept(int(whole.size * 0.7))
+    some = Kept(run.layers, int(whole.size * 0.7))
     covariance_sums(run, "loss", positions, some)
     assert 0 < len(some.batches) < 3
     assert all(len(held) == len(run.layers) for _, held in some.batches)
@@ -74,7 +165,7 @@ def test_a_batch_that_was_halved_half_way_is_not_kept_in_part() -> None:
     problem = tiny.language_problem()
     layers = select_layers(problem.model)
     run = Pass(problem, layers, progress=False)
-    kept = Kept(10**9)
+    kept = Kept(run.layers, 10**9)
     offer = kept.offer
 
     def crowded(index: np.ndarray, layer: Any, tokens: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +16,11 @@ from inflab.capture import Quantity
 from inflab.device import model_device, on_cores, summing
 from inflab.layer import Layer
 from inflab.layout import Tokens
-from inflab.memory import give_back
+from inflab.memory import decompositions, give_back
 from inflab.products import aligned, mirror, side_by_side
 from inflab.run.kept import Kept
 from inflab.run.local import Pass
+from inflab.run.replay import Differs, Replays
 
 __all__ = ["Basis", "Sums", "bases_of", "covariance_sums", "square_sums"]
 
@@ -49,7 +52,7 @@ class Basis:
 Sums = dict[str, Tensor]
 
 
-def covariance_sums(run: Pass, quantity: Quantity, positions: np.ndarray, kept: Kept | None = None) -> Sums:
+def covariance_sums(run: Pass, quantity: Quantity, positions: np.ndarray, kept: Kept | Replays | None = None) -> Sums:
     """Sums over tokens of `a_bar a_bar^T` and `Ds Ds^T`, and the number of tokens of text (GB23 eq. 16).
 
     Args:
@@ -78,7 +81,8 @@ def covariance_sums(run: Pass, quantity: Quantity, positions: np.ndarray, kept: 
         if kept is not None:
             kept.offer(index, layer, tokens)
 
-    run.over(run.problem.corpus, quantity, add, what="covariances", positions=positions)
+    with kept.recording() if isinstance(kept, Replays) else nullcontext():
+        run.over(run.problem.corpus, quantity, add, what="covariances", positions=positions)
     return {key: mirror(value) if value.ndim == 2 else value for key, value in sums.items()}
 
 
@@ -102,10 +106,11 @@ def bases_of(run: Pass, sums: Sums, blocks: int = 1) -> dict[str, Basis]:
         moment = sums.pop(key).to(dtype).div_(counts[key.rpartition("/")[0]])
         return kronecker.eigenbasis(moment, blocks), kronecker.block_share(moment, blocks)
 
+    most = decompositions(run.problem.model, run.layers, run.budget())
     bar = tqdm(total=len(wanted), desc="eigenbases", unit="basis", disable=not run.progress, leave=False)
     found = {}
     with bar:
-        for key, basis in zip(wanted, side_by_side(decompose, wanted, sums[wanted[0]].device), strict=True):
+        for key, basis in zip(wanted, side_by_side(decompose, wanted, sums[wanted[0]].device, most), strict=True):
             found[key] = basis
             bar.update()
     bases = {}
@@ -113,6 +118,7 @@ def bases_of(run: Pass, sums: Sums, blocks: int = 1) -> dict[str, Basis]:
         own, share = found[f"{name}/gradient"]
         common, its = found[f"{run.shared.get(name, name)}/activation"]
         bases[name] = Basis(*common, *own, counts[name], its, share)
+    give_back()  # what each core used
     return bases
 
 
@@ -121,7 +127,7 @@ def square_sums(
     quantity: Quantity,
     positions: np.ndarray,
     bases: dict[str, Basis] | None,
-    kept: Kept | None = None,
+    kept: Kept | Replays | None = None,
 ) -> Sums:
     """Sums over examples of `((Q_S^T G Q_A)_oi)^2` (GB23 eqs. 20, 26); without bases, in the standard basis.
 
@@ -147,15 +153,21 @@ def square_sums(
 
     rest = positions
     if kept is not None:
-        rest = kept.rest(positions, len(run.layers))
+        rest = kept.rest(positions)
         n = len(positions) - len(rest)
         bar = tqdm(total=n, desc="eigenvalues", unit="example", disable=not (run.progress and n), leave=False)
         model = run.problem.model
-        with bar, torch.inference_mode(False), summing(model_device(model), on_cores(model, run.dtype)):
-            for index, held in kept.drain():
-                for layer in run.layers:
-                    add(index, layer, held.pop(layer.name))
-                bar.update(len(index))
+        try:
+            with bar, torch.inference_mode(False), summing(model_device(model), on_cores(model, run.dtype)):
+                kept.feed(add, bar.update)
+        except Differs as error:
+            warnings.warn(
+                f"{str(error)!r} gave other activations or gradients when it ran again on the same input; a second "
+                "pass is made over all examples instead",
+                stacklevel=2,
+            )
+            sums.clear()
+            rest = positions
         give_back()
     if len(rest):
         run.over(run.problem.corpus, quantity, add, what="eigenvalues", positions=rest)

@@ -27,6 +27,7 @@ from inflab.run.fit import Basis, Sums, bases_of, covariance_sums, square_sums
 from inflab.run.kept import Kept
 from inflab.run.ledger import Arrays, Ledger
 from inflab.run.local import Pass, shared_inputs
+from inflab.run.replay import Replays, keeper
 from inflab.run.work import Shard, Work
 
 __all__ = ["Fitting", "bytes_of_fit"]
@@ -49,7 +50,7 @@ class Fitting:
 
     work: Work
     quantity: Quantity
-    _kept: Kept | None = field(default=None, init=False)
+    _kept: Kept | Replays | None = field(default=None, init=False)
     _shared: dict[str, str] = field(default_factory=dict, init=False)
     _carried: Any = field(default=None, init=False)  # the pass, where the crew has it: models are large
 
@@ -78,7 +79,8 @@ class Fitting:
         run = self.run
         if self.work.is_whole:
             if keep:
-                self._kept = Kept(kept_budget(run.problem.model, run.layers, run.itemsize(), run.budget()))
+                budget = kept_budget(run.problem.model, run.layers, run.itemsize(), run.budget())
+                self._kept = keeper(run, positions, budget)
             return bases_of(run, covariance_sums(run, self.quantity, positions, self._kept), blocks)
         groups = _groups(run)
         ledger, crew = self.work.ledger, self.work.crew

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inflab.layer import Layer
 from inflab.layout import Tokens
+from inflab.run.local import BatchSink
 
 __all__ = ["Kept"]
 
@@ -19,11 +20,13 @@ class Kept:
     """Batches of tokens within a budget.
 
     Attributes:
+        layers: the covered layers.
         budget: bytes that may be kept in all.
         batches: positions of a batch's examples, and the tokens of every layer.
         size: bytes kept so far.
     """
 
+    layers: Sequence[Layer]
     budget: int
     batches: list[tuple[np.ndarray, dict[str, Tokens]]] = field(default_factory=list)
     size: int = 0
@@ -47,21 +50,25 @@ class Kept:
             self.batches.pop()
             self._refused = index
 
-    def rest(self, positions: np.ndarray, layers: int) -> np.ndarray:
+    def rest(self, positions: np.ndarray) -> np.ndarray:
         """Which of these positions are not kept; a batch without all its layers (one that was halved) is dropped."""
-        self.batches = [(index, held) for index, held in self.batches if len(held) == layers]
+        self.batches = [(index, held) for index, held in self.batches if len(held) == len(self.layers)]
         there = [index for index, _ in self.batches]
         return np.setdiff1d(positions, np.concatenate(there)) if there else positions
 
-    def drain(self) -> Iterator[tuple[np.ndarray, dict[str, Tokens]]]:
-        """The batches in order; each is given up as soon as the next is asked for.
+    def feed(self, sink: BatchSink, done: Callable[[int], object]) -> None:
+        """Hand all tokens on, batch by batch, and give each up.
 
-        Yields:
-            Positions, and tokens by layer.
+        Args:
+            sink: called for each batch and layer, in the order of layers.
+            done: told how many examples are through.
         """
         self.batches.reverse()
         while self.batches:
-            yield self.batches.pop()
+            index, held = self.batches.pop()
+            for layer in self.layers:
+                sink(index, layer, held.pop(layer.name))
+            done(len(index))
         self.size = 0
 
 

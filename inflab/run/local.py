@@ -20,7 +20,7 @@ from inflab.memory import batch_size, give_back, parse_memory
 from inflab.problem import Problem
 from inflab.progress import progress_bar
 
-__all__ = ["BatchSink", "Pass", "shared_inputs"]
+__all__ = ["BatchSink", "Pass", "shared_inputs", "token_counts"]
 
 _IMAGE = 128  # tokens
 
@@ -156,7 +156,7 @@ class Pass:
         Yields:
             Positions of one batch.
         """
-        lengths = _lengths(corpus, rows)
+        lengths = token_counts(corpus, rows)
         order = np.argsort(-lengths, kind="stable")  # the longest first: what does not fit shows at once
         rows, lengths = rows[order], lengths[order]
         model, budget, itemsize = self.problem.model, self.budget(), self.itemsize()
@@ -182,7 +182,8 @@ def shared_inputs(run: Pass, positions: np.ndarray) -> dict[str, str]:
         return capture.shared_inputs(batch(run.problem.corpus, positions[:1]))
 
 
-def _lengths(corpus: xr.Dataset, rows: np.ndarray) -> np.ndarray:
+def token_counts(corpus: xr.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Tokens of text in each of these rows of a corpus, `(row,)`."""
     if "is_text" not in corpus:  # a row of a table is one token; how many an image has depends on the model
         return np.full(len(rows), 1 if corpus["input"].ndim <= 2 else _IMAGE)
     return np.asarray(corpus["is_text"].transpose(corpus_dim(corpus), "token").to_numpy()[rows].sum(axis=1))

@@ -1,0 +1,140 @@
+"""Products in oneDNN: the same numbers in every layout and in a pass; left alone where they do not belong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from inflab import products
+from inflab.linear import quick_linear
+from tests import tiny
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this build of torch has no oneDNN"
+)
+
+
+@pytest.fixture
+def onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
+    """Shapes of the weights that oneDNN multiplied by, on any processor."""
+    monkeypatch.setattr(products, "_has_faster_onednn", lambda: True)
+    seen: list[tuple[int, ...]] = []
+    multiply = products.linear
+
+    def noted(a: Tensor, weight_nk: Tensor, bias_n: Tensor | None = None) -> Tensor:
+        if products.uses_onednn(a, weight_nk, bias_n):
+            seen.append(tuple(weight_nk.shape))
+        return multiply(a, weight_nk, bias_n)
+
+    for module in ("inflab.products", "inflab.linear"):
+        monkeypatch.setattr(f"{module}.linear", noted)
+    yield seen
+
+
+def layouts(rows: int, columns: int) -> list[Tensor]:
+    """The same matrix packed, with gaps between its rows, by columns, and in every second column of another."""
+    value = torch.randn(rows, columns)
+    other = torch.zeros(rows, 2 * columns)
+    other[:, ::2] = value
+    aligned = products.aligned(value, rows, columns).copy_(value)
+    return [value, aligned, value.T.contiguous().T, other[:, ::2], products.as_right_side(value)]
+
+
+@pytest.mark.parametrize("size", [(5, 17, 9), (1, 1, 1), (33, 16, 32), (8, 257, 65)], ids=str)
+def test_every_layout_gives_the_same_product(size: tuple[int, int, int], onednn: list[Any]) -> None:
+    m, k, n = size
+    for a in layouts(m, k):
+        for b in layouts(k, n):
+            expected = (a.double() @ b.double()).float()
+            torch.testing.assert_close(products.product(a, b), expected, rtol=1e-5, atol=1e-5)
+            bias = torch.randn(n)
+            torch.testing.assert_close(products.linear(a, b.T, bias), expected + bias, rtol=1e-5, atol=1e-5)
+    assert onednn
+
+
+def test_batches_of_rows_keep_their_shape_and_are_no_views(onednn: list[Any]) -> None:
+    a, b = torch.randn(2, 3, 5), torch.randn(5, 4)
+    padded = products.aligned(a, 2, 3, 5).copy_(a)
+    for value in (a, padded, a.transpose(0, 1).contiguous().transpose(0, 1)):
+        found = products.product(value, b)
+        assert found.shape == (2, 3, 4)
+        assert found.is_contiguous() and not found._is_view()
+        torch.testing.assert_close(found, a @ b)
+    assert products.product(a[:0], b).shape == (0, 3, 4)
+
+
+def test_other_dtypes_and_what_needs_a_gradient_are_left_to_torch(onednn: list[Any]) -> None:
+    a, b = torch.randn(3, 5, dtype=torch.float64), torch.randn(5, 4, dtype=torch.float64)
+    assert products.product(a, b).dtype == torch.float64
+    weight = torch.randn(4, 3, requires_grad=True)
+    products.linear(torch.randn(2, 3), weight).sum().backward()
+    assert weight.grad is not None
+    assert onednn == []
+
+
+def run(model: nn.Module, quick: bool) -> tuple[Tensor, Tensor]:
+    """Logits, and the gradient at the embeddings."""
+    held: list[Tensor] = []
+
+    def keep(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        held.append(output.detach().requires_grad_())
+        return held[-1]
+
+    handle = model.get_input_embeddings().register_forward_hook(keep)  # type: ignore[operator]
+    token = torch.from_numpy(np.random.default_rng(0).integers(0, 50, (2, 7)))
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    try:
+        if quick:
+            with quick_linear(model):
+                logits = model(input_ids=token).logits
+        else:
+            logits = model(input_ids=token).logits
+    finally:
+        handle.remove()
+    logits.logsumexp(-1).sum().backward()
+    gradient = held[0].grad
+    assert gradient is not None
+    return logits.detach(), gradient
+
+
+@pytest.mark.parametrize("model", [tiny.gpt2, tiny.llama, tiny.neox], ids=["gpt2", "llama", "neox"])
+def test_a_model_gives_the_same_logits_and_gradients(model: Any, onednn: list[Any]) -> None:
+    own = model()
+    expected = run(own, quick=False)
+    assert onednn == []
+    found = run(own, quick=True)
+    assert len(onednn) > 8, "its linear layers ran there, forward and backward"
+    for mine, theirs in zip(found, expected, strict=True):
+        tiny.agree(mine, theirs, 1e-5)
+
+
+def test_weights_that_learn_autocast_and_transforms_run_as_they_would(onednn: list[Any]) -> None:
+    value, layer, learning = torch.randn(3, 4), nn.Linear(4, 2).requires_grad_(False), nn.Linear(4, 2)
+    with quick_linear(layer):
+        learning(value).sum().backward()
+        assert learning.weight.grad is not None
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(value).dtype == torch.bfloat16
+        jacobian = torch.func.jacrev(lambda x: F.linear(x, layer.weight))(value[0])
+        assert onednn == []
+        layer(value)
+    torch.testing.assert_close(jacobian, layer.weight.detach())
+    assert onednn == [(2, 4)]
+
+
+def test_a_layer_behind_may_change_the_output_in_place(onednn: list[Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 2)).requires_grad_(False)
+    value = torch.randn(3, 4, requires_grad=True)
+    (expected,) = torch.autograd.grad(model(value).square().sum(), value)
+    with quick_linear(model):
+        (found,) = torch.autograd.grad(model(value).square().sum(), value)
+    torch.testing.assert_close(found, expected)
+    assert onednn
