@@ -34,7 +34,7 @@ def gemm_rates(device: str, repeats: int = 7) -> dict[str, float]:
         repeats: of which the median is taken, after one that is not counted.
 
     Returns:
-        `torch_flops`, and `numpy_flops` on a CPU: their BLAS libraries differ.
+        `torch_flops`, on a CPU also `numpy_flops` and `oneDNN_flops`: three libraries of products.
     """
     import torch
 
@@ -44,6 +44,8 @@ def gemm_rates(device: str, repeats: int = 7) -> dict[str, float]:
     if device == "cpu":
         a, b = a_mk.numpy(), b_kn.numpy()
         products["numpy_flops"] = lambda: a @ b
+        b_nk = b_kn.T.contiguous()
+        products["oneDNN_flops"] = lambda: torch.ops.mkldnn._linear_pointwise(a_mk, b_nk, None, "none", [], "")
     found = {}
     for name, product in products.items():
         seconds = []

@@ -29,8 +29,9 @@ def quick_linear(model: nn.Module) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    compiled = any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules())
-    if compiled or not any(uses_onednn(parameter) for parameter in model.parameters()):
+    compiled = ("_orig_mod", "_compiled_call_impl")  # of `torch.compile(model)`, and of `module.compile()`
+    is_compiled = any(getattr(module, name, None) is not None for module in model.modules() for name in compiled)
+    if is_compiled or not any(uses_onednn(parameter) for parameter in model.parameters()):
         yield
         return
     with _Quick():

@@ -15,6 +15,7 @@ from inflab.corpus import corpus_dim
 from inflab.errors import SettingError, check_count
 from inflab.layer import Layer
 from inflab.memory import parse_memory
+from inflab.products import as_right_side, product
 
 __all__ = ["Workload", "mean_tokens", "product_rate", "workload"]
 
@@ -91,11 +92,12 @@ def mean_tokens(corpus: xr.Dataset) -> float:
 
 def product_rate(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
     """Floating point operations in a second that a large matrix product reaches here: the median of five."""
-    a, b = torch.randn(2 * size, size, dtype=dtype, device=device), torch.randn(size, size, dtype=dtype, device=device)
+    a = torch.randn(2 * size, size, dtype=dtype, device=device)
+    b = as_right_side(torch.randn(size, size, dtype=dtype, device=device))
     seconds = []
     for _ in range(6):
         start = time.perf_counter()
-        torch.mm(a, b)
+        product(a, b)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - start)

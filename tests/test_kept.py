@@ -131,6 +131,32 @@ def test_modules_run_again_only_where_tokens_do_not_fit() -> None:
     assert isinstance(keeper(alone, np.arange(6), 10), Kept), "one layer is no cheaper as a module"
 
 
+class _Twice(torch.nn.Module):
+    """A layer used two times in one module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = torch.nn.Linear(16, 16), torch.nn.Linear(16, 16)
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.outer(torch.tanh(self.inner(torch.tanh(self.inner(value)))))
+        return found
+
+
+def test_a_layer_that_runs_twice_in_a_module_has_all_its_tokens() -> None:
+    model: Any = tiny.llama()
+    model.model.layers[1].mlp = tiny.seeded(_Twice())
+    problem = tiny.language_problem(model)
+    run = Pass(problem, select_layers(model), batch_size=2, progress=False)
+    kept = Replays(run, 10**9, sections(model, run.layers))
+    assert [len(section.layers) for section in kept.sections] == [3, 2]
+    covariance_sums(run, "loss", np.arange(6), kept)
+    assert len(kept.rest(np.arange(6))) == 0
+    found = square_sums(run, "loss", np.arange(6), None, kept)
+    for name, value in square_sums(run, "loss", np.arange(6), None).items():
+        tiny.agree(found[name], value, 1e-5)
+
+
 def test_a_module_that_runs_twice_is_not_replayed() -> None:
     problem = tiny.language_problem(tiny.llama())
     model: Any = problem.model

@@ -8,7 +8,7 @@ held to the norms they had; a module that depends on more than its input is foun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +28,7 @@ from inflab.sections import Section, sections
 __all__ = ["Differs", "Replays", "keeper"]
 
 _SLAB = 2**23  # bytes
-_SAME = 1e-3  # of a norm: the same products rounded otherwise stay far below, another input far above
+_SAME = 1e-4  # of a norm: the same products rounded otherwise stay far below
 
 
 class Differs(RuntimeError):
@@ -88,11 +88,15 @@ class Replays:
     sections: list[Section]
     batches: list[_Batch] = field(default_factory=list)
     size: int = 0
+    _inside: frozenset[str] = frozenset()
     _slab: tuple[Tensor | None, int] = (None, 0)
     _ends: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _runs: Counter[str] = field(default_factory=Counter)
     _open: _Batch | None = None
     _refused: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        self._inside = frozenset(layer.name for section in self.sections for layer in section.layers)
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -120,7 +124,7 @@ class Replays:
             self._open = _Batch(index)
         held = self._open
         held.is_text[layer.name], held.norms[layer.name] = tokens.is_text, _norms(tokens)
-        if all(layer not in section.layers for section in self.sections):
+        if layer.name not in self._inside:
             tokens.memo.clear()
             held.tokens[layer.name] = tokens
         if len(held.norms) < len(self.run.layers):
@@ -175,8 +179,7 @@ class Replays:
                                 raise Differs(name)
                         sink(held.index, layer, tokens)
 
-                    mask = held.is_text[section.layers[0].name]
-                    again.section(section, *held.ends.pop(section.name), mask, deliver)
+                    again.section(section, *held.ends.pop(section.name), held.is_text, deliver)
                 done(len(held.index))
         self.size = 0
 
@@ -201,7 +204,7 @@ class _Again(Capture):
         section: Section,
         start: Tensor,
         grad: Tensor,
-        is_text: Tensor,
+        is_text: Mapping[str, Tensor],
         sink: Callable[[Layer, Tokens], None],
     ) -> None:
         """One forward and backward pass through a module.
@@ -210,24 +213,38 @@ class _Again(Capture):
             section: which.
             start: its input.
             grad: the gradient at its output.
-            is_text: `(example, token)` bool.
+            is_text: `(example, token)` bool of each layer, of all its uses in a row.
             sink: called once for each of its layers.
+
+        Raises:
+            Differs: when it does not do what it did in the pass.
         """
         device = start.device
         self._inputs = {layer.name: [] for layer in self._layers}
         self._arrived = {layer.name: {} for layer in self._layers}
         self._twins = {}
-        self._mask = is_text, device.type == "cpu" and bool(is_text.all())
+
+        left = {layer.name: layer for layer in section.layers}
 
         def deliver(layer: Layer) -> None:
-            tokens = self._tokens(layer, len(is_text))
+            mask = is_text[layer.name]
+            mask = mask[:, : mask.shape[1] // len(self._arrived[layer.name])]
+            self._mask = mask, device.type == "cpu" and bool(mask.all())
+            tokens = self._tokens(layer, len(mask))
+            left.pop(layer.name, None)
             with summing(device, self._on_cores):
                 sink(layer, tokens)
 
         self._deliver = deliver
         with torch.inference_mode(False), torch.enable_grad(), self._passing(device):
             output = self._modules[section.name](start)
+            if output.shape != grad.shape or not output.requires_grad:
+                raise Differs(section.name)
             output.backward(grad)
+        for layer in list(left.values()):  # used several times: complete only now
+            if not self._arrived[layer.name]:
+                raise Differs(section.name)
+            deliver(layer)
 
 
 def _norms(tokens: Tokens) -> tuple[Tensor, Tensor]:
