@@ -132,7 +132,8 @@ class Capture:
 
         self._deliver = deliver
         with torch.inference_mode(False), torch.enable_grad(), self._passing(device):
-            outputs = task.forward(model, batch)
+            with quick_linear(model):
+                outputs = task.forward(model, batch)
             value_b = _quantity(task, outputs, batch, quantity, Draws(seed, ids))
             self._check_shared()
             self._check_value(value_b, quantity, ids, flags)
@@ -203,7 +204,8 @@ class Capture:
         with torch.inference_mode(False), torch.no_grad(), self._passing(device):
             ready = self._problem.task.prepare(arrays)
             batch = {name: to_tensor(value, device, self._float) for name, value in ready.items()}
-            self._problem.task.forward(self._problem.model, batch)
+            with quick_linear(self._problem.model):
+                self._problem.task.forward(self._problem.model, batch)
         first: dict[tuple[int, bool], str] = {}
         found = {}
         for layer in self._layers:
@@ -259,8 +261,7 @@ class Capture:
     @contextmanager
     def _passing(self, device: torch.device) -> Iterator[None]:
         narrow = nullcontext() if self._autocast is None else torch.autocast(device.type, self._autocast)
-        quick = quick_linear(self._problem.model)
-        with narrow, quick, tfloat32() if self._dtype == TF32 else nullcontext():
+        with narrow, tfloat32() if self._dtype == TF32 else nullcontext():
             yield
 
 

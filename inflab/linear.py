@@ -61,7 +61,7 @@ def _takes(value: Any, weight: Any, bias: Any) -> bool:
         and value.ndim >= 2
         and not weight.requires_grad
         and not (bias is not None and bias.requires_grad)
-        and uses_onednn(value.detach(), weight, bias)
+        and uses_onednn(weight, value.detach(), bias)
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()
     )

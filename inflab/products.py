@@ -46,6 +46,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _ALIGNED = 64  # bytes: a cache line, and the width of the widest vector registers
+_LARGE = 2**17  # numbers in a matrix
 _GRAM_BLOCKS = 4  # 10 of 16 blocks are computed; more blocks save little and get too narrow
 NEAR = 2**23  # bytes of per-example products at a time that stay in a cache until they are used up
 FAR = 2**26  # bytes that are enough for a product with many queries to be worth its reading them
@@ -62,7 +63,7 @@ def aligned(like: Tensor, *shape: int) -> Tensor:
 
 def right_side(like: Tensor, k: int, n: int) -> Tensor:
     """An uninitialised `(k, n)` matrix in the layout in which `product` takes its right side without a copy."""
-    if like.device.type == "cpu" and _multiplies(like.dtype):
+    if like.device.type == "cpu" and _multiplies(like.dtype, k * n):
         return like.new_empty(n, k).T
     return aligned(like, k, n)
 
@@ -74,27 +75,32 @@ def as_right_side(value_kn: Tensor) -> Tensor:
     return right_side(value_kn, *value_kn.shape).copy_(value_kn)
 
 
-def uses_onednn(*values: Tensor | None) -> bool:
-    """Whether products of these run in oneDNN: plain float32 on a CPU where that is faster, and no gradient asked for.
+def uses_onednn(weight: Tensor, *others: Tensor | None) -> bool:
+    """Whether products with a matrix run in oneDNN: plain float32 on a CPU where that is faster, no gradient asked for.
+
+    Args:
+        weight: the matrix that stays, of at least 131,072 numbers: oneDNN makes code for each shape of a product and
+            keeps it, a hundred kilobytes each, which small products do not bring in again.
+        others: what else takes part.
 
     Returns:
         True or False.
     """
-    return all(
+    return _multiplies(weight.dtype, weight.numel()) and all(
         value is None
         or (
             value.device.type == "cpu"
             and value.layout == torch.strided
-            and _multiplies(value.dtype)
+            and value.dtype == torch.float32
             and not (value.requires_grad and torch.is_grad_enabled())
         )
-        for value in values
+        for value in (weight, *others)
     )
 
 
-def _multiplies(dtype: torch.dtype) -> bool:
+def _multiplies(dtype: torch.dtype, size: int) -> bool:
     is_on: Any = torch.backends.mkldnn.enabled
-    return dtype == torch.float32 and bool(is_on) and _has_faster_onednn()
+    return dtype == torch.float32 and size >= _LARGE and bool(is_on) and _has_faster_onednn()
 
 
 @cache
@@ -127,7 +133,7 @@ def linear(a: Tensor, weight_nk: Tensor, bias_n: Tensor | None = None) -> Tensor
     Returns:
         `(..., n)`.
     """
-    if not uses_onednn(a, weight_nk, bias_n) or a.numel() == 0:
+    if not uses_onednn(weight_nk, a, bias_n) or a.numel() == 0:
         return F.linear(a, weight_nk, bias_n)
     # A weight with gaps between its rows would run in a reference loop, a thousand times slower; `a` may have gaps.
     if not (weight_nk.is_contiguous() or weight_nk.T.is_contiguous()):
@@ -165,7 +171,7 @@ def matmul(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 def product(a: Tensor, b_kn: Tensor) -> Tensor:
     """`a @ b` for `a (..., k)`, `(..., n)`; quickest for `b` in the layout of `right_side`."""
-    if uses_onednn(a, b_kn):
+    if uses_onednn(b_kn, a):
         return linear(a, b_kn.T)
     out = aligned(a, *a.shape[:-1], b_kn.shape[1])
     matmul(a.reshape(-1, a.shape[-1]), b_kn, out=out.view(-1, b_kn.shape[1]))

@@ -24,11 +24,12 @@ pytestmark = pytest.mark.skipif(
 def onednn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
     """Shapes of the weights that oneDNN multiplied by, on any processor."""
     monkeypatch.setattr(products, "_has_faster_onednn", lambda: True)
+    monkeypatch.setattr(products, "_LARGE", 1)
     seen: list[tuple[int, ...]] = []
     multiply = products.linear
 
     def noted(a: Tensor, weight_nk: Tensor, bias_n: Tensor | None = None) -> Tensor:
-        if products.uses_onednn(a, weight_nk, bias_n):
+        if products.uses_onednn(weight_nk, a, bias_n):
             seen.append(tuple(weight_nk.shape))
         return multiply(a, weight_nk, bias_n)
 
@@ -56,6 +57,14 @@ def test_every_layout_gives_the_same_product(size: tuple[int, int, int], onednn:
             bias = torch.randn(n)
             tiny.agree(products.linear(a, b.T, bias), expected + bias, 1e-5)
     assert onednn
+
+
+def test_small_matrices_are_left_to_torch(onednn: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_LARGE", 65)
+    assert products.product(torch.randn(3, 8), torch.randn(8, 8)).shape == (3, 8)
+    assert onednn == []
+    products.product(torch.randn(3, 8), torch.randn(8, 9))
+    assert onednn == [(9, 8)]
 
 
 def test_batches_of_rows_keep_their_shape_and_are_no_views(onednn: list[Any]) -> None:

@@ -21,6 +21,7 @@ from inflab.capture import Capture
 from inflab.device import summing
 from inflab.layer import Layer
 from inflab.layout import Tokens
+from inflab.linear import quick_linear
 from inflab.run.kept import Kept
 from inflab.run.local import BatchSink, Pass, token_counts
 from inflab.sections import Section, sections
@@ -237,7 +238,8 @@ class _Again(Capture):
 
         self._deliver = deliver
         with torch.inference_mode(False), torch.enable_grad(), self._passing(device):
-            output = self._modules[section.name](start)
+            with quick_linear(self._problem.model):
+                output = self._modules[section.name](start)
             if output.shape != grad.shape or not output.requires_grad:
                 raise Differs(section.name)
             output.backward(grad)
