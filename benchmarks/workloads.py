@@ -107,7 +107,7 @@ WORKLOADS = (
         "W1",
         "fit",
         (
-            Contender("inflab, memory=400MB", OURS, "fit", {"memory": "400MB"}),
+            Contender("inflab, memory=430MB", OURS, "fit", {"memory": "430MB"}),
             _kronfluence(_PEER, "fit"),
             Contender("inflab, memory=3GB", OURS, "fit", {"memory": "3GB"}),
             Contender("inflab, memory=1GB", OURS, "fit", {"memory": "1GB"}, once=True),

@@ -174,7 +174,7 @@ def decompositions(model: nn.Module, layers: Sequence[Layer], memory: int) -> in
 
 
 def kept_budget(model: nn.Module, layers: Sequence[Layer], itemsize: int, memory: int) -> int:
-    """Bytes that a fit may keep from its first pass for its second: what its largest step leaves over, less a tenth.
+    """Bytes that a fit may keep from its first pass for its second: what its largest step leaves over, less a fifth.
 
     That is a pass beside the sums, or the eigendecompositions, where covariances and eigenvectors are there together.
 
@@ -184,7 +184,7 @@ def kept_budget(model: nn.Module, layers: Sequence[Layer], itemsize: int, memory
     factors = factor_bytes(layers, itemsize)
     decomposing = 2 * factors + decompositions(model, layers, memory) * _decomposition_bytes(layers)
     passing = working_bytes(model, layers, memory, itemsize) + factors
-    return max(0, memory - memory // 10 - max(decomposing, passing))
+    return max(0, memory - memory // 5 - max(decomposing, passing))
 
 
 def _decomposition_bytes(layers: Sequence[Layer]) -> int:
