@@ -28,7 +28,7 @@ from inflab.sections import Section, sections
 
 __all__ = ["Differs", "Replays", "keeper"]
 
-_SLAB = 2**23  # bytes
+_SLAB = 2**26  # bytes: enough for pages of its own, which are taken only as they are written
 _SAME = 1e-4  # of a norm: the same products rounded otherwise stay far below
 
 
