@@ -68,6 +68,8 @@ def allocate(energy_k: np.ndarray, budget: int) -> np.ndarray:
     rising_k = np.square(energy_k[order[::-1]], dtype=np.float64)
     gains, costs = _upgrades()
     n = len(energy_k)
+    if rising_k[-1] == 0:  # no price tells apart what is worth nothing
+        return np.zeros(n, dtype=np.uint8)
 
     def counts(price: float) -> np.ndarray:
         """Coordinates worth each step to more bits when a bit costs so much: so many from the start of the order."""

@@ -64,6 +64,10 @@ def test_bits_grow_with_the_budget_and_the_energy(energies: list[float], budget:
     assert not bits_k[energy_k == 0].any()
 
 
+def test_nothing_is_spent_on_energies_that_are_all_zero() -> None:
+    assert not sketch.allocate(np.zeros(2), 13).any()
+
+
 def test_a_budget_for_all_is_used_and_equal_energies_are_served_in_order() -> None:
     assert sketch.allocate(np.full(5, 0.3), 40).tolist() == [8] * 5
     assert sketch.allocate(np.full(5, 0.3), 10**6).tolist() == [8] * 5
