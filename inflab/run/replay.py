@@ -51,8 +51,8 @@ class _Batch:
 
     Attributes:
         index: positions of its examples.
-        is_text: by layer.
-        norms: of activation and gradient, by layer.
+        is_text: by layer in a section.
+        norms: of activation and gradient, likewise.
         tokens: of the layers in no section.
         ends: input and output gradient of each section.
     """
@@ -124,11 +124,12 @@ class Replays:
         if self._open is None or self._open.index is not index:
             self._open = _Batch(index)
         held = self._open
-        held.is_text[layer.name], held.norms[layer.name] = tokens.is_text, _norms(tokens)
-        if layer.name not in self._inside:
+        if layer.name in self._inside:
+            held.is_text[layer.name], held.norms[layer.name] = tokens.is_text, _norms(tokens)
+        else:
             tokens.memo.clear()
             held.tokens[layer.name] = tokens
-        if len(held.norms) < len(self.run.layers):
+        if len(held.norms) + len(held.tokens) < len(self.run.layers):
             return
         is_once = all(self._runs[section.name] == 1 for section in self.sections)  # a shared module may run twice
         held.ends, self._ends, self._open = self._ends, {}, None
@@ -250,7 +251,4 @@ class _Again(Capture):
 
 
 def _norms(tokens: Tokens) -> tuple[Tensor, Tensor]:
-    activation = tokens.activation
-    if not activation.is_floating_point():
-        activation = activation.to(tokens.gradient.dtype)
-    return torch.linalg.vector_norm(activation), torch.linalg.vector_norm(tokens.gradient)
+    return torch.linalg.vector_norm(tokens.activation), torch.linalg.vector_norm(tokens.gradient)
