@@ -87,6 +87,26 @@ def test_its_gradient_is_probability_minus_one_hot_where_the_next_token_is_a_tar
     tiny.agree(logits.grad, expected, 1e-12)
 
 
+@pytest.mark.parametrize("length", [2, 5])
+def test_rows_that_are_all_targets_are_as_those_beside_padded_ones(length: int) -> None:
+    whole = rows(adapters.from_dataset([{"input_ids": [b + 1, *range(length - 1)]} for b in range(3)]))
+    prompt = {**whole, "is_target": whole["is_target"].clone()}
+    prompt["is_target"][0, 1:-1] = False  # here the logits are selected
+    logits = random(3, length, VOCABULARY).requires_grad_()
+    expected = -logits.log_softmax(-1)[:, :-1].gather(2, whole["token_id"][:, 1:, None]).sum((1, 2))
+    loss = CausalLM().loss(logits, whole)
+    tiny.agree(loss.detach(), expected.detach(), 1e-12)
+    tiny.agree(CausalLM().loss(logits, prompt)[1:].detach(), expected[1:].detach(), 1e-12)
+    found, wanted = (torch.autograd.grad(value.sum(), logits, retain_graph=True)[0] for value in (loss, expected))
+    tiny.agree(found, wanted, 1e-12)
+    assert not found[:, -1].any()
+    masked = logits.detach().clone()
+    masked[:, :, VOCABULARY - 1] = -torch.inf  # a token that a model never says
+    masked.requires_grad_()
+    CausalLM().loss(masked, whole).sum().backward()
+    assert torch.isfinite(masked.grad).all()
+
+
 @pytest.mark.parametrize("measurement", ["log_probability", "margin"])
 def test_what_stands_at_padding_and_prompt_does_not_matter(measurement: Any) -> None:
     arrays, logits = text("left"), random(3, 5, VOCABULARY)

@@ -17,6 +17,8 @@ from inflab.tasks.base import Batch, Draws, Task, at_least_float32, check_choice
 
 __all__ = ["CausalLM"]
 
+_IGNORED = -100  # a label that no vocabulary has
+
 
 @dataclass(frozen=True)
 class CausalLM(Task):
@@ -190,9 +192,16 @@ class CausalLM(Task):
         return places, at_least_float32(outputs[places])
 
     def _token_log_probability(self, outputs: Tensor, batch: Batch) -> Tensor:
-        (example, column), logits_nv = self._predicting(outputs, batch)
-        label = batch.get("label", batch["token_id"])[example, column + 1]
-        return -F.cross_entropy(logits_nv, label, reduction="none")
+        label_bt = batch.get("label", batch["token_id"])
+        example, column = _predicting_places(batch)
+        n, length = label_bt.shape
+        if len(example) == n * (length - 1):  # every place but the last of each row: the logits need no second copy
+            label_bt = F.pad(label_bt[:, 1:], (0, 1), value=_IGNORED)
+            logits_nv = at_least_float32(outputs).flatten(0, 1)
+            loss_n = F.cross_entropy(logits_nv, label_bt.flatten(), reduction="none", ignore_index=_IGNORED)
+            return -loss_n.view(n, length)[:, :-1].flatten()
+        logits_nv = at_least_float32(outputs[example, column])
+        return -F.cross_entropy(logits_nv, label_bt[example, column + 1], reduction="none")
 
     def _sum(self, value_n: Tensor, batch: Batch) -> Tensor:
         example, _ = _predicting_places(batch)
