@@ -20,13 +20,13 @@ from inflab.kronecker import rotates_tokens
 from inflab.layer import Layer
 from inflab.memory import batch_size, factor_bytes, kept_budget, pass_bytes, query_block
 from inflab.preconditioned import low_rank_costs
+from inflab.products import gram_share
 from inflab.sections import sections
 from inflab.workload import Workload
 
 __all__ = ["pass_flops", "plan_fit", "plan_score"]
 
 _EIGH = 9  # operations of a symmetric eigendecomposition with vectors, times n^3
-_SYMMETRIC = 5 / 8  # of a symmetric product, in blocks of a quarter (`inflab.products.add_gram`)
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,14 @@ def _fit_rows(work: Workload, layer: Layer, blocks: int, leader: str) -> Iterato
     total = work.examples * work.tokens
     outputs, width = layer.outputs, layer.width
     is_one_hot = layer.kind == "Embedding"
-    moments = 2 * total * (outputs**2 + (0 if is_one_hot else width**2))
+    widths = [outputs, *([] if is_one_hot else [width])]
     held = work.itemsize * (outputs**2 + (width if is_one_hot else width**2))
-    yield Row("covariances", layer.name, "whole", moments, held, False)
-    if leader != layer.name:
-        moments -= 2 * total * width**2
-        yield Row("covariances", layer.name, "upper half, A shared", moments * _SYMMETRIC, held, True, f"as {leader}")
-    else:
-        yield Row("covariances", layer.name, "upper half", moments * _SYMMETRIC, held, True, "symmetric")
-    sides = [outputs, *([] if is_one_hot or leader != layer.name else [width])]
+    yield Row("covariances", layer.name, "whole", 2 * total * sum(n**2 for n in widths), held, False)
+    is_shared = leader != layer.name
+    sides = widths[:1] if is_shared else widths
+    half = 2 * total * sum(n**2 * gram_share(n) for n in sides)
+    how, why = ("upper half, A shared", f"as {leader}") if is_shared else ("upper half", "symmetric")
+    yield Row("covariances", layer.name, how, half, held, True, why)
     bases = work.itemsize * sum(n**2 for n in sides)  # kept whole, zero outside the blocks
     yield Row("eigenbases", layer.name, f"{blocks} blocks", sum(_EIGH * n**3 / blocks**2 for n in sides), bases)
     formed = work.examples * (2 * work.tokens * outputs * width + 2 * outputs * width * (outputs + width))

@@ -3,9 +3,10 @@
 Plain torch on any device. Measured on a 2-core AMD EPYC (Zen 4) in float32, in GFLOP/s: MKL, which `torch.mm` calls,
 multiplies 4,096 x 1,024 by 1,024 x 1,024 at 170, rows of 1,025 numbers at 130 when packed tightly and at 185 when they
 start at multiples of 64 bytes; oneDNN, which torch brings as well, takes all of these at 205 to 215, and 256 rows of
-263,168 numbers by 32 others at 190 instead of 115. The upper blocks of `a^T a` alone take 0.68 of the time of the
-whole. A second thread pool (OpenBLAS through numpy) is fast by itself, but each change between the two pools costs
-more than it saves: they wait for each other by spinning.
+263,168 numbers by 32 others at 190 instead of 115. On an Intel Xeon (Emerald Rapids) MKL is the faster of the two by a
+tenth, but for those long rows, which oneDNN takes at 130 instead of 90. The upper blocks of `a^T a` alone take 0.65 of
+the time of the whole. A second thread pool (OpenBLAS through numpy) is fast by itself, but each change between the two
+pools costs more than it saves: they wait for each other by spinning.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ __all__ = [
     "aligned",
     "as_right_side",
     "chunks",
+    "gram_share",
     "is_finite",
+    "is_plain",
     "linear",
     "matmul",
     "mirror",
@@ -47,7 +50,8 @@ Result = TypeVar("Result")
 
 _ALIGNED = 64  # bytes: a cache line, and the width of the widest vector registers
 _LARGE = 2**17  # numbers in a matrix
-_GRAM_BLOCKS = 4  # 10 of 16 blocks are computed; more blocks save little and get too narrow
+_LONG = 2**15  # numbers that one entry of a product sums over
+_GRAM_WIDTH = 160  # columns of a block of a symmetric product: narrower ones lose more than they leave out
 NEAR = 2**23  # bytes of per-example products at a time that stay in a cache until they are used up
 FAR = 2**26  # bytes that are enough for a product with many queries to be worth its reading them
 _EVEN = 16  # numbers in a row: tensor cores load several at a time, and are slow where the last are too few
@@ -63,7 +67,7 @@ def aligned(like: Tensor, *shape: int) -> Tensor:
 
 def right_side(like: Tensor, k: int, n: int) -> Tensor:
     """An uninitialised `(k, n)` matrix in the layout in which `product` takes its right side without a copy."""
-    if like.device.type == "cpu" and _multiplies(like.dtype, k * n):
+    if like.device.type == "cpu" and like.dtype == torch.float32 and k * n >= _LARGE and _has_faster_onednn():
         return like.new_empty(n, k).T
     return aligned(like, k, n)
 
@@ -75,8 +79,8 @@ def as_right_side(value_kn: Tensor) -> Tensor:
     return right_side(value_kn, *value_kn.shape).copy_(value_kn)
 
 
-def uses_onednn(weight: Tensor, *others: Tensor | None) -> bool:
-    """Whether products with a matrix run in oneDNN: plain float32 on a CPU where that is faster, no gradient asked for.
+def is_plain(weight: Tensor, *others: Tensor | None) -> bool:
+    """Whether a product with a matrix is one for `linear`: plain float32 on a CPU, no gradient asked for, not small.
 
     Args:
         weight: the matrix that stays, of at least 131,072 numbers: oneDNN makes code for each shape of a product and
@@ -86,7 +90,7 @@ def uses_onednn(weight: Tensor, *others: Tensor | None) -> bool:
     Returns:
         True or False.
     """
-    return _multiplies(weight.dtype, weight.numel()) and all(
+    return weight.numel() >= _LARGE and all(
         value is None
         or (
             value.device.type == "cpu"
@@ -98,28 +102,35 @@ def uses_onednn(weight: Tensor, *others: Tensor | None) -> bool:
     )
 
 
-def _multiplies(dtype: torch.dtype, size: int) -> bool:
+def uses_onednn(weight_nk: Tensor, *others: Tensor | None) -> bool:
+    """Whether a product `a @ weight^T` runs in oneDNN: where `is_plain` and that is faster."""
     is_on: Any = torch.backends.mkldnn.enabled
-    return dtype == torch.float32 and size >= _LARGE and bool(is_on) and _has_faster_onednn()
+    is_long = weight_nk.shape[-1] >= _LONG
+    return is_plain(weight_nk, *others) and bool(is_on) and (_has_faster_onednn() or (is_long and _has_onednn()))
 
 
 @cache
 def _has_faster_onednn() -> bool:
     """Whether oneDNN multiplies faster than the BLAS of `torch.mm`: seen on AMD cores with AVX-512, whose BLAS is MKL.
 
-    Elsewhere it is not known, and `torch.mm` it is. A rule, not a race: the same machine gives the same digits.
+    Elsewhere it is not known, or not so, and `torch.mm` it is. A rule, not a race: the same machine gives the same
+    digits.
 
     Returns:
         True or False.
     """
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
-        return False
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
     try:
-        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+        return _has_onednn() and "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
     except OSError:  # not Linux
         return False
+
+
+@cache
+def _has_onednn() -> bool:
+    """Whether there is oneDNN beside MKL on cores with AVX-512, where its long products are the faster ones."""
+    backends: Any = torch.backends
+    is_there = backends.mkldnn.is_available() and backends.mkl.is_available()
+    return is_there and backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(a: Tensor, weight_nk: Tensor, bias_n: Tensor | None = None) -> Tensor:
@@ -131,18 +142,20 @@ def linear(a: Tensor, weight_nk: Tensor, bias_n: Tensor | None = None) -> Tensor
         bias_n: `(n,)`, or None.
 
     Returns:
-        `(..., n)`.
+        `(..., n)`; where `is_plain`, no view: what is hooked may be changed in place later, without a copy before.
     """
-    if not uses_onednn(weight_nk, a, bias_n) or a.numel() == 0:
+    if not is_plain(weight_nk, a, bias_n) or a.numel() == 0:
         return F.linear(a, weight_nk, bias_n)
+    rows = a.flatten(0, -2)
+    if not uses_onednn(weight_nk):
+        return F.linear(rows, weight_nk, bias_n).resize_(*a.shape[:-1], len(weight_nk))
     # A weight with gaps between its rows would run in a reference loop, a thousand times slower; `a` may have gaps.
     if not (weight_nk.is_contiguous() or weight_nk.T.is_contiguous()):
         weight_nk = weight_nk.contiguous()
-    rows = a.flatten(0, -2)
     if rows.stride(1) != 1 or rows.stride(0) < rows.shape[1]:
         rows = rows.contiguous()
     found: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight_nk, bias_n, "none", [], "")
-    return found.resize_(*a.shape[:-1], len(weight_nk))  # no view: what is hooked may be changed in place later
+    return found.resize_(*a.shape[:-1], len(weight_nk))
 
 
 @contextmanager
@@ -182,7 +195,7 @@ def add_gram(total_ii: Tensor, value_ti: Tensor) -> None:
     """Add `value^T value` to the upper block triangle of `total`, which `mirror` completes."""
     width, on_cores = len(total_ii), _on_cores(value_ti)
     value_ti = _padded(value_ti) if on_cores else value_ti
-    step = -(-width // _GRAM_BLOCKS)
+    step = -(-width // _gram_blocks(width))
     step += -step % _EVEN
     for start in range(0, width, step):
         stop = min(start + step, width)
@@ -191,6 +204,16 @@ def add_gram(total_ii: Tensor, value_ti: Tensor) -> None:
             place += (left @ right)[: len(place), : place.shape[1]]
         else:
             place.addmm_(left, right)
+
+
+def gram_share(width: int) -> float:
+    """The share of the operations of `value^T value` that `add_gram` does, of rows of a width."""
+    blocks = _gram_blocks(width)
+    return (blocks + 1) / (2 * blocks)
+
+
+def _gram_blocks(width: int) -> int:
+    return min(max(width // _GRAM_WIDTH, 4), 8)
 
 
 def _on_cores(value: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Products in oneDNN: the same numbers in every layout and in a pass; left alone where they do not belong."""
+"""Linear products: the same numbers in every layout and in a pass, in oneDNN or not; left alone where they must be."""
 
 from __future__ import annotations
 
@@ -76,6 +76,31 @@ def test_batches_of_rows_keep_their_shape_and_are_no_views(onednn: list[Any]) ->
         assert found.is_contiguous() and not found._is_view()
         torch.testing.assert_close(found, a @ b)
     assert products.product(a[:0], b).shape == (0, 3, 4)
+
+
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_long_sums_run_in_onednn_on_either_processor(is_faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_has_faster_onednn", lambda: is_faster)
+    monkeypatch.setattr(products, "_has_onednn", lambda: True)
+    monkeypatch.setattr(products, "_LARGE", 1)
+    monkeypatch.setattr(products, "_LONG", 64)
+    assert products.uses_onednn(torch.ones(2, 64))
+    assert products.uses_onednn(torch.ones(2, 63)) == is_faster
+    assert not products.uses_onednn(torch.ones(2, 64).double())
+    a, b = torch.randn(3, 64), torch.randn(2, 64)
+    torch.testing.assert_close(products.linear(a, b), a @ b.T)
+
+
+def test_without_onednn_rows_keep_their_shape_and_are_no_views_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_has_faster_onednn", lambda: False)
+    monkeypatch.setattr(products, "_LARGE", 1)
+    a, weight, bias = torch.randn(2, 3, 5), torch.randn(4, 5), torch.randn(4)
+    for value in (a, a.transpose(0, 1), a[:, :2]):
+        found = products.linear(value, weight, bias)
+        assert found.is_contiguous() and not found._is_view()
+        torch.testing.assert_close(found, F.linear(value, weight, bias))
+    with quick_linear(nn.Linear(5, 4).requires_grad_(False)):
+        assert not F.linear(a, weight, bias)._is_view()
 
 
 def test_other_dtypes_and_what_needs_a_gradient_are_left_to_torch(onednn: list[Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from inflab import kronecker, plan
+from inflab import kronecker, plan, products
 from inflab.errors import SettingError
 from inflab.layer import select_layers
 from inflab.plan import pass_flops, plan_fit, plan_score
@@ -71,6 +71,15 @@ def test_a_fit_multiplies_what_its_plan_says() -> None:
     both = counted(lambda: square_sums(run, "loss", np.arange(8), bases))
     expected = of(frame, "pass", "eigenvalues")
     assert 0.8 * expected < both < 1.1 * expected
+
+
+@pytest.mark.parametrize("width", [256, 1025, 1600])
+def test_a_symmetric_product_multiplies_what_is_planned_for_its_width(width: int) -> None:
+    value = torch.randn(20, width, dtype=torch.float64)
+    total = products.aligned(value, width, width).zero_()
+    found = counted(lambda: products.add_gram(total, value))
+    assert found == pytest.approx(2 * 20 * width**2 * products.gram_share(width), rel=0.02)
+    tiny.agree(products.mirror(total), value.T @ value, 1e-12)
 
 
 @pytest.mark.parametrize("rank", [None, 2], ids=["exact", "rank 2"])
