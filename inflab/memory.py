@@ -7,9 +7,10 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from inflab.errors import SettingError, is_finite_number
 from inflab.layer import Layer
@@ -89,15 +90,27 @@ def give_back() -> None:
 def pass_bytes(model: nn.Module, layers: Sequence[Layer], itemsize: int = 4) -> int:
     """Bytes that come and go with each token of a batch: logits and their gradients, activations held for the layers.
 
-    Logits, their selection, log-softmax and the gradients of each make six; a transformer keeps about as much for its
-    backward pass again as the tracked layers' own inputs and outputs.
+    Logits, their selection, log-softmax and the gradients of each make six. Covered layers hold three times their own
+    inputs and outputs. Where few are covered, all linear layers behind the first still wait for the backward pass, with
+    a fifth as much of what lies between them, and three of the widest are under way. Measured on a GPT-NeoX of width
+    256, in thousands: 110 to 124 with all MLP layers covered (147 are taken), 94 to 106 with the first alone (111), 42
+    to 47 with the last (46).
 
     Returns:
         Bytes.
     """
     vocabulary = getattr(getattr(model, "config", None), "vocab_size", 0)
-    held = 3 * sum(layer.width + layer.outputs for layer in layers)
-    return itemsize * (held + 6 * vocabulary)
+    covered = sum(layer.width + layer.outputs for layer in layers)
+    behind, widest, is_behind = 0, 0, False
+    find: Any = getattr(model, "get_output_embeddings", None)
+    head = None if find is None else find()
+    for name, module in model.named_modules():
+        is_behind = is_behind or name == layers[0].modules[0]
+        weight = getattr(module, "weight", None)
+        if module is not head and not isinstance(module, nn.Embedding) and isinstance(weight, Tensor):
+            size = sum(weight.shape) if weight.ndim == 2 else 0
+            widest, behind = max(widest, size), behind + is_behind * size
+    return itemsize * (max(3 * covered, 6 * behind // 5 + 3 * widest) + 6 * vocabulary)
 
 
 def batch_size(

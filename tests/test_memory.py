@@ -47,6 +47,17 @@ def test_batches_and_query_blocks_shrink_with_memory() -> None:
     assert 0 < kept[2] < 10**9
 
 
+def test_layers_behind_the_first_covered_one_count_though_they_are_not_covered() -> None:
+    model = tiny.gpt2(n_embd=64, n_layer=4)
+    layers = select_layers(model)
+    whole, first, last = (memory.pass_bytes(model, some) for some in (layers, layers[:1], layers[-1:]))
+    assert whole / 2 < first < whole
+    assert last < first / 2
+    logits = 4 * 6 * model.config.vocab_size
+    assert memory.pass_bytes(model, layers[:1], 8) == 2 * first
+    assert last > logits
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
 def test_freed_memory_goes_back_to_the_system() -> None:
     """Blocks below the size that glibc maps alone stay with the process until they are asked back."""
