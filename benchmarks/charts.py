@@ -16,6 +16,8 @@ from inflab.plot import NEGATIVE, POSITIVE
 __all__ = ["draw"]
 
 _NAMES = alt.Axis(labelLimit=500)
+#: Readers have another sans-serif than the one that widths were computed for: room for the longest label.
+_ROOM = {"left": 48, "top": 8, "right": 12, "bottom": 8}
 #: One of Okabe and Ito's colours for each work, told apart by shape too.
 _INKS = {"fit": POSITIVE, "score": NEGATIVE, "self-influence": "#009E73"}
 _SIDES = alt.Scale(domain=["inflab", "peer"], range=[POSITIVE, NEGATIVE])
@@ -42,7 +44,7 @@ def draw(results: Path, charts: Path) -> list[Path]:
     for name, chart in drawn.items():
         if chart is not None:
             written.append(charts / f"{name}.svg")
-            chart.configure(font="sans-serif").configure_view(stroke=None).save(written[-1])
+            chart.configure(font="sans-serif", padding=_ROOM).configure_view(stroke=None).save(written[-1])
     return written
 
 

@@ -20,7 +20,7 @@ from inflab.widgets.payload import clean, measure, plain, signed
 from inflab.widgets.source import SIGNS
 from inflab.widgets.stepper import Queries
 
-__all__ = ["KS", "Comparing"]
+__all__ = ["KS", "Comparing", "check_other", "checked_names"]
 
 KS = (10, 50, 100)  #: lengths of the lists compared
 _MARKS = 1500  # of the scatter
@@ -47,9 +47,7 @@ class Comparing:
     """
 
     def __init__(self, a: Any, b: Any, names: Sequence[str] = ("first", "second")) -> None:
-        self.names = [clean(str(name)) for name in ([] if isinstance(names, str) else names)]
-        if len(self.names) != 2 or len({*self.names}) != 2 or "" in self.names:
-            raise SettingError(f"names={names!r} must be two different names, such as ('EK-FAC', 'dot product')")
+        self.names = checked_names(names)
         self._scores = [_scores(one) for one in (a, b)]
         self._places = {dim: _common(self._scores, self.names, dim) for dim in ("query", "train")}
         first = self._scores[0]
@@ -252,6 +250,38 @@ class Comparing:
         cells = [signed(found["spearman"]), f"{found['both']}", *lists]
         style = 'style="text-align:left;vertical-align:top"'
         return f'<tr><th scope="row" {style}>{asked}</th>{"".join(f"<td {style}>{one}</td>" for one in cells)}</tr>'
+
+
+def checked_names(names: Any) -> list[str]:
+    """What two sides are called.
+
+    Returns:
+        Two different names.
+
+    Raises:
+        SettingError: when they are not that.
+    """
+    is_some = isinstance(names, Sequence) and not isinstance(names, str)
+    found = [clean(str(name)) for name in names] if is_some else []
+    if len(found) != 2 or len({*found}) != 2 or "" in found:
+        raise SettingError(f"names={names!r} must be two different names, such as ('EK-FAC', 'dot product')")
+    return found
+
+
+def check_other(other: Any) -> None:
+    """Refuse what cannot be held against scores, before anything is scored.
+
+    Raises:
+        SettingError: when it is neither a fitted method nor arrays.
+        SchemaError: when scores lack `influence` or its dims.
+    """
+    if callable(getattr(other, "score", None)):
+        return
+    if not isinstance(other, (xr.Dataset, xr.DataTree)):
+        raise SettingError(
+            f"compare is a {type(other).__name__}; give another fitted Influence, its scores, or a saved explanation"
+        )
+    _scores(other)
 
 
 def _scores(one: Any) -> xr.Dataset:

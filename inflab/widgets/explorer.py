@@ -14,11 +14,13 @@ import xarray as xr
 from inflab.errors import SettingError
 from inflab.widgets import export, panels, picks
 from inflab.widgets.base import Part, in_words
+from inflab.widgets.comparing import check_other, checked_names
 from inflab.widgets.fallback import as_html
 from inflab.widgets.live import LiveSource
 from inflab.widgets.opening import open_source
 from inflab.widgets.ranking import Filter
 from inflab.widgets.source import SIGNS, Source
+from inflab.widgets.what_if import check_recipe
 
 __all__ = ["Explorer"]
 
@@ -46,7 +48,7 @@ class Explorer(Part):
     Raises:
         SettingError: when a setting cannot be used, or `queries` goes with an explanation.
         CorpusError: when an `Influence` comes without a usable query batch.
-        SchemaError: when an explanation breaks the schema; every violation is named.
+        SchemaError: when an explanation, or what it is compared with, breaks the schema; every violation is named.
         TraitError: when `position` is outside the batch.
 
     Example:
@@ -105,6 +107,10 @@ class Explorer(Part):
     ) -> None:
         if tokenizer is not None and not callable(tokenizer):
             raise SettingError(f"tokenizer is a {type(tokenizer).__name__}; give the model's tokenizer itself")
+        check_recipe(recipe)
+        if compare is not None:
+            checked_names(names)
+            check_other(compare)
         self._source: Source = open_source(source, queries, k, index)
         self._k = self._source.k
         self._places: dict[tuple[Any, ...], dict[str, Any]] = {}

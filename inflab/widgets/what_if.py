@@ -25,11 +25,23 @@ from inflab.widgets.asking import by_question, combine, live
 from inflab.widgets.base import Answers, Progress
 from inflab.widgets.payload import UNITS, clean, measure, plain
 
-__all__ = ["WhatIf"]
+__all__ = ["WhatIf", "check_recipe"]
 
 _STRONGEST = 8  # queries in the table of what a removal does to the batch
 _FIRST = 8  # sequences of a sign to choose from
 _NAMES = ("effect", "percent", "measured", "measured_se", "measured_percent")
+
+
+def check_recipe(recipe: Any) -> None:
+    """Refuse what no model can be trained by.
+
+    Raises:
+        SettingError: when it is neither None nor an `inflab.truth.Recipe`.
+    """
+    if recipe is not None and not callable(getattr(recipe, "train", None)):
+        raise SettingError(
+            f"recipe is a {type(recipe).__name__}; give an inflab.truth.Recipe, which says how the model was trained"
+        )
 
 
 class WhatIf:

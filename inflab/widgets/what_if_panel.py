@@ -9,7 +9,7 @@ import traitlets
 from inflab.errors import SettingError
 from inflab.widgets.base import Part
 from inflab.widgets.opening import open_source
-from inflab.widgets.what_if import WhatIf
+from inflab.widgets.what_if import WhatIf, check_recipe
 
 __all__ = ["WhatIfPanel"]
 
@@ -44,6 +44,7 @@ class WhatIfPanel(Part):
     def __init__(
         self, influence: Any, queries: Any = None, *, recipe: Any = None, tokenizer: Any = None, position: int = 0
     ) -> None:
+        check_recipe(recipe)
         source = open_source(influence, queries, 1)
         if not 0 <= position < len(source.ids):
             raise SettingError(f"position={position!r} must lie between 0 and {len(source.ids) - 1}")

@@ -15,7 +15,7 @@ from traitlets import TraitError
 
 import inflab
 from inflab import Explorer
-from inflab.errors import MissingDependencyError, SettingError
+from inflab.errors import InflabError, MissingDependencyError, SettingError
 from inflab.widgets.assets import asset_path
 from tests.widgets.synthetic import FakeInfluence, corpus, explanation
 
@@ -133,6 +133,29 @@ def test_another_influence_beside_this_one(influence: FakeInfluence) -> None:
     assert "compare" in explorer._summary["can"]
     assert _asked(explorer, "compare.query", position=1, k=10, sign="positive")
     assert "compare" not in Explorer(influence, corpus(3, "query"))._summary["can"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"compare": 3}, "compare is a int"),
+        ({"compare": xr.Dataset({"other": ("query", [1.0])})}, "influence"),
+        ({"compare": FakeInfluence(seed=5), "names": ("one", "one")}, "two different names"),
+        ({"compare": FakeInfluence(seed=5), "names": 3}, "two different names"),
+        ({"recipe": "adam"}, "recipe is a str"),
+        ({"tokenizer": "gpt2"}, "tokenizer is a str"),
+        ({"index": "index.zarr"}, "index is a str"),
+        ({"k": 0}, "k=0"),
+    ],
+    ids=["number", "no scores", "same names", "no names", "recipe", "tokenizer", "index", "k"],
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_scored(
+    given: dict[str, Any], says: str, influence: FakeInfluence
+) -> None:
+    with pytest.raises(InflabError, match=says):
+        Explorer(influence, corpus(3, "query"), **given)
+    assert influence.scored == 0
+    assert not isinstance(given.get("compare"), FakeInfluence) or given["compare"].scored == 0
 
 
 def test_a_method_that_predicts_nothing_is_shown_in_its_own_units() -> None:
