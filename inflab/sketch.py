@@ -156,16 +156,18 @@ class Queries:
     @classmethod
     def of(cls, value_qk: Tensor, bits: int) -> Queries:
         """From `(q, k)` floats, rounded to 1/16,256 of each query's largest entry."""
-        slots, width = 8 // bits, row_bytes(value_qk.shape[1], bits)
-        value_qk = torch.nn.functional.pad(value_qk, (0, slots * width - value_qk.shape[1]))
-        scale_q = value_qk.abs().amax(1) / _LARGEST
-        tiny = torch.finfo(value_qk.dtype).tiny
-        whole_qk = (value_qk / scale_q.clamp(min=tiny).unsqueeze(1)).round_().int()
-        high_qk = (whole_qk + _HALF // 2) >> 7
-        both = torch.cat([high_qk, whole_qk - _HALF * high_qk]).to(torch.int8)
-        # Copied: a column of one row passes for contiguous with any stride, and the product then reads elsewhere.
-        value_kq = torch.empty(both.shape[::-1], dtype=torch.int8).copy_(both.T)
-        return cls(bits, value_kq, whole_qk.sum(1), scale_q.double())
+        (n, count), width = value_qk.shape, row_bytes(value_qk.shape[1], bits)
+        scale_q = torch.linalg.vector_norm(value_qk, torch.inf, dim=1) / _LARGEST
+        unit_q = scale_q.clamp(min=torch.finfo(value_qk.dtype).tiny).unsqueeze(1)
+        value_kq = torch.zeros(8 // bits * width, 2 * n, dtype=torch.int8)
+        sum_q = torch.zeros(n, dtype=torch.int64)
+        for start in range(0, count, _COLUMNS):  # some at a time stay near the core
+            mine = slice(start, min(start + _COLUMNS, count))
+            whole_qk = (value_qk[:, mine] / unit_q).round_().int()
+            high_qk = (whole_qk + _HALF // 2) >> 7
+            value_kq[mine, :n], value_kq[mine, n:] = high_qk.T, (whole_qk - _HALF * high_qk).T
+            sum_q += whole_qk.sum(1)
+        return cls(bits, value_kq, sum_q, scale_q.double())
 
     def multiply(self, code_nk: Tensor) -> Tensor:
         """Products with rows of codes, in steps of each row: `(n, q)` float64."""

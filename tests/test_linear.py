@@ -149,6 +149,15 @@ def test_a_model_gives_the_same_logits_and_gradients(model: Any, onednn: list[An
         tiny.agree(mine, theirs, 1e-5)
 
 
+@pytest.mark.parametrize("model", [tiny.gpt2, tiny.llama, tiny.neox], ids=["gpt2", "llama", "neox"])
+def test_without_onednn_they_are_those_of_torch(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_has_faster_onednn", lambda: False)
+    monkeypatch.setattr(products, "_LARGE", 1)
+    own = model()
+    for mine, theirs in zip(run(own, quick=True), run(own, quick=False), strict=True):
+        tiny.agree(mine, theirs, 1e-6)
+
+
 def test_weights_that_learn_autocast_and_transforms_run_as_they_would(onednn: list[Any]) -> None:
     value, layer, learning = torch.randn(3, 4), nn.Linear(4, 2).requires_grad_(False), nn.Linear(4, 2)
     with quick_linear(layer):
@@ -163,7 +172,11 @@ def test_weights_that_learn_autocast_and_transforms_run_as_they_would(onednn: li
     assert onednn == [(2, 4)]
 
 
-def test_a_layer_behind_may_change_the_output_in_place(onednn: list[Any]) -> None:
+@pytest.mark.parametrize("is_faster", [True, False])
+def test_a_layer_behind_may_change_the_output_in_place(
+    is_faster: bool, onednn: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "_has_faster_onednn", lambda: is_faster)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 2)).requires_grad_(False)
     value = torch.randn(3, 4, requires_grad=True)
@@ -171,4 +184,4 @@ def test_a_layer_behind_may_change_the_output_in_place(onednn: list[Any]) -> Non
     with quick_linear(model):
         (found,) = torch.autograd.grad(model(value).square().sum(), value)
     torch.testing.assert_close(found, expected)
-    assert onednn
+    assert bool(onednn) == is_faster
