@@ -47,8 +47,9 @@ def test_a_contrast_is_the_difference_in_scores_tokens_and_layers(explorer: Expl
     answer = explorer._panels.asking.contrast(PROMPT, COMPLETION, " Mira Quell.")
     expected = _score(facts, COMPLETION) - _score(facts, " Mira Quell.")
     place = answer["position"]
-    np.testing.assert_allclose(explorer.scores["influence"].isel(query=place), expected, rtol=1e-3, atol=1e-2)
-    np.testing.assert_allclose(explorer._source.by_layer(place).sum("layer"), expected, rtol=1e-3, atol=1e-1)
+    rounding = 1e-5 * float(abs(expected).max())  # of float32: two queries together, and one after the other
+    np.testing.assert_allclose(explorer.scores["influence"].isel(query=place), expected, rtol=1e-3, atol=rounding)
+    np.testing.assert_allclose(explorer._source.by_layer(place).sum("layer"), expected, rtol=1e-3, atol=rounding)
     explorer.position = place
     assert explorer._page["query"]["completion"] == " Zorald Pfaff. − Mira Quell."
     assert explorer.tokens is not None
