@@ -4,7 +4,8 @@
     python notebooks/course/make.py --check    # fails when they are not of today's sources
 
 A source is a Python file in jupytext's percent format. Lines between `# solution` and `# end` stand in the instructor's
-notebook; the learner's has the lines after `# stub` instead, which the source keeps as comments (`#: return ...`).
+notebook; the learner's has the lines after `# stub` instead, which the source keeps as comments (`#: return ...`). Cells
+with the tag "instructor" stand in the instructor's notebook alone.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from nbformat import NotebookNode
 HERE = Path(__file__).resolve().parent
 _BEGIN, _STUB, _END = "# solution", "# stub", "# end"
 _STUB_MARK = "#: "
+_OWN = "instructor"
 _STUCK = "**Stuck?** The same lesson [with solutions](solutions/{name}) lies in the folder `solutions`."
 
 
@@ -68,6 +70,7 @@ def made(path: Path) -> dict[Path, str]:
     ):
         notebook = jupytext.read(path)
         if change is learner:
+            notebook.cells = [cell for cell in notebook.cells if _OWN not in cell.metadata.get("tags", [])]
             notebook.cells.append(nbformat.v4.new_markdown_cell(_STUCK.format(name=target.name)))
         for number, cell in enumerate(notebook.cells):
             cell["id"] = f"cell-{number}"

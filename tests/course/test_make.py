@@ -40,6 +40,11 @@ def test_no_solution_is_left_in_a_learners_notebook(make: ModuleType) -> None:
         stuck = both[0].cells.pop()
         assert (COURSE / "solutions" / path.with_suffix(".ipynb").name).exists()
         assert f"(solutions/{path.stem}.ipynb)" in stuck.source
+        learners, teachers = both
+        assert not any("instructor" in cell.metadata.get("tags", []) for cell in learners.cells)
+        own = [cell for cell in teachers.cells if "instructor" in cell.metadata.get("tags", [])]
+        assert len(own) == 1 and own[0].source.startswith("**For teachers.**")
+        teachers.cells = [cell for cell in teachers.cells if cell not in own]
         changed = [(a.source, b.source) for a, b in zip(*(n.cells for n in both), strict=True) if a.source != b.source]
         assert len(changed) >= 2, f"{path.stem} has fewer than two exercises"
         assert all("# solution" not in a and "# solution" not in b for a, b in changed)

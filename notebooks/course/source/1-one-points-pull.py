@@ -216,3 +216,10 @@ lesson.ask_both()
 # **Further reading.** R. D. Cook (1977), *Detection of influential observation in linear regression*, Technometrics 19.
 # F. R. Hampel (1974), *The influence curve and its role in robust estimation*, JASA 69. P. W. Koh and P. Liang (2017),
 # *Understanding black-box predictions via influence functions*, ICML.
+
+# %% [markdown] tags=["instructor"]
+# **For teachers.** Removing a point changes the slope by $-(x_i - \bar x)\,e_i$ over what does not depend on where it
+# is dragged in height. So either $e_i = 0$: the point lies on the line that the others draw, and complains of nothing.
+# Or $x_i = \bar x$: it stands straight above or below the middle, and lifts the whole line without tilting it, however
+# far away it is. At 11 hours only the first kind can be had by dragging up and down; the second asks for dragging to
+# the side.

@@ -228,3 +228,10 @@ alt.Chart(pd.DataFrame(rows)).mark_line(point=True).encode(
 # element of a given matrix*, Annals of Mathematical Statistics 21. P. W. Koh, K.-S. Ang, H. H. K. Teo and P. Liang (2019), *On
 # the accuracy of influence functions for measuring group effects*, NeurIPS. R. Grosse et al. (2023), *Studying large language
 # model generalization with influence functions*, arXiv 2308.03296, section 2.
+
+# %% [markdown] tags=["instructor"]
+# **For teachers.** Examples 31 ($h = 0.68$) and 9 ($0.65$), counted from 0. Example 9 has the longest row, yet 31 has
+# more leverage: it lies where few others are, and $h$ measures length in units of what the others know. All $h$ sum to
+# 4.93, which is the number of parameters but for the ridge. An example that alone uses a direction has $h = 1$ without
+# the ridge, and $1/(1-h)$ has no value: left out, nothing says any more what $\theta$ should be there. With the ridge
+# $h = |x|^2/(|x|^2 + \mu) < 1$, and that part of $\theta$ goes back to zero.

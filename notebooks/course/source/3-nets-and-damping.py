@@ -219,3 +219,9 @@ alt.Chart(sweep).mark_line(point=True, color="#0072b2").encode(
 # **Further reading.** J. Bae, N. Ng, A. Lo, M. Ghassemi and R. Grosse (2022), *If influence functions are the answer, then what
 # is the question?*, NeurIPS. S. Basu, P. Pope and S. Feizi (2021), *Influence functions in deep learning are fragile*, ICLR.
 # J. Martens (2020), *New insights and perspectives on the natural gradient method*, JMLR 21.
+
+# %% [markdown] tags=["instructor"]
+# **For teachers.** Because the question is about $z$ alone. Held to its own outputs, the net is at the minimum at
+# $\epsilon = 0$ wherever training stopped: every divergence is zero there, and so is its gradient. Held to the labels,
+# it is at a minimum only if it was trained to the end. Otherwise it moves at $\epsilon = 0$ already: it goes on
+# training, and the response to $z$ is lost in that.

@@ -208,3 +208,9 @@ pd.Series({k: np.corrcoef(v.ravel(), dense.ravel())[0, 1] for k, v in forms.item
 # **Further reading.** J. Martens and R. Grosse (2015), *Optimizing neural networks with Kronecker-factored approximate curvature*,
 # ICML. T. George, C. Laurent, X. Bouthillier, N. Ballas and P. Vincent (2018), *Fast approximate natural gradient descent in a
 # Kronecker-factored eigenbasis*, NeurIPS. R. Grosse et al. (2023), arXiv 2308.03296, section 2.2.
+
+# %% [markdown] tags=["instructor"]
+# **For teachers.** Before the square. The curvature is $E[g g^\top]$ over *sequences*, and a sequence has one gradient,
+# $G = \sum_t g_t a_t^\top$: rotate it (or its tokens: both are linear), add over tokens, then square. Squares added
+# token by token leave out what tokens of one sequence have in common, and make $\Lambda$ too small where they agree,
+# too large where they cancel.

@@ -320,3 +320,10 @@ pd.DataFrame({
 # method*, JMLR 21. R. Eschenhagen, A. Immer, R. Turner, F. Schneider and P. Hennig (2023), *Kronecker-factored
 # approximate curvature for modern neural network architectures*, NeurIPS. R. Grosse et al. (2023), arXiv 2308.03296,
 # section 2.2 and 3.1.
+
+# %% [markdown] tags=["instructor"]
+# **For teachers.** $A$ and $S$ hardly: they average over the same tokens as before (but for those of the second halves,
+# which have lost their context). $\Lambda$ is the mean over sequences of the square of a *sum* over tokens. Halves have
+# half the tokens: where tokens' gradients have nothing to do with each other the square is half as large, where they
+# all agree a quarter, and where the halves used to cancel it can even grow. So it falls to between a quarter and a half
+# for the most part, and a damping that is relative to the mean of $\Lambda$ with it.

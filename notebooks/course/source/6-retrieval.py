@@ -279,3 +279,11 @@ base = alt.Chart(pd.DataFrame(rows)).encode(
 # by another of lower rank*, Psychometrika 1. E. Akyürek, T. Bolukbasi, F. Liu, B. Xiong, I. Tenney, J. Andreas and K.
 # Guu (2022), *Towards tracing knowledge in language models back to the training data*, Findings of EMNLP. R. Grosse
 # et al. (2023), arXiv 2308.03296, sections 3.2 and 5.2.
+
+# %% [markdown] tags=["instructor"]
+# **For teachers.** The filter by words: "polite" is hardly ever said where politeness is shown, so the texts that
+# taught it may share no word with the question, and what is never a candidate is never found. Beside it: score a random
+# sample of all documents exactly, and see how much of its top the filter would have kept (exercise 2); filter by
+# embeddings as well; ask several questions that show politeness in different words. The share of the top would mislead
+# next: a habit learned from a million texts has a long list and a small top, and the ten best are then examples, not
+# causes.

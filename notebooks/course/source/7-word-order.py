@@ -200,3 +200,11 @@ alt.layer(
 #
 # **Further reading.** R. Grosse et al. (2023), arXiv 2308.03296, section 5.3.4. L. Berglund, M. Tong, M. Kaufmann, M. Balesni,
 # A. C. Stickland, T. Korbak and O. Evans (2023), *The reversal curse: LLMs trained on "A is B" fail to learn "B is A"*, arXiv 2309.12288.
+
+# %% [markdown] tags=["instructor"]
+# **For teachers.** Such that order and words can be told apart, two by two. With the order of English: Spanish or
+# French (words in common) and Chinese (none). With another order: German subordinate clauses (words in common),
+# Japanese, Turkish or Korean, whose verb comes last (none). What counts is which of the two phrases *comes first*,
+# since a model learns to predict the later from the earlier, so look at the sentence itself, not at the language's
+# name. And the model must have read enough of each language: where it cannot complete the sentence at all, missing
+# influence says nothing about order.

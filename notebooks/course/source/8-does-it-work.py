@@ -239,3 +239,10 @@ lesson.ask_claim()
 # **Further reading.** S. M. Park, K. Georgiev, A. Ilyas, G. Leclerc and A. Madry (2023), *TRAK: attributing model behavior at scale*,
 # ICML. J. Bae, W. Lin, J. Lorraine and R. Grosse (2024), *Training data attribution via approximate unrolled differentiation*,
 # arXiv 2405.12186. A. Ilyas and L. Engstrom (2025), *MAGIC: near-optimal data attribution for deep learning*, arXiv 2504.16430.
+
+# %% [markdown] tags=["instructor"]
+# **For teachers.** That *this* document made the model say it, or would change the answer by so many nats when left
+# out. The measure says that sums over random halves come in the right order. Errors of single documents cancel in such
+# sums, and one document's effect may be smaller than the difference between two seeds. For that claim leave the
+# document out and train again, over several seeds, and give the interval beside the prediction
+# (`inflab.truth.leave_out`, `influence.trust`).
