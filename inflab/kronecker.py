@@ -96,7 +96,7 @@ def rotate(value_boi: Tensor, gradient_basis: Tensor | None, activation_basis: T
         value_boi = matmul(gradient_basis.T, value_boi)
     if activation_basis is None:
         return value_boi
-    multiply = product if uses_onednn(activation_basis, value_boi) else matmul
+    multiply = product if uses_onednn(activation_basis.T, value_boi) else matmul
     return multiply(value_boi, activation_basis)
 
 

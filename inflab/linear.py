@@ -1,8 +1,8 @@
 """Linear layers of a pass through `inflab.products.linear`: faster products where there are, and no copies for hooks.
 
 Inside `quick_linear` calls of `F.linear` and `torch.addmm` (transformers' Conv1D) whose weight needs no gradient run
-there, forward and backward, for any model; all others run as they would. Outputs are no views: the hook of a covered
-layer would have to copy those, which takes 4% of a run of scores.
+there, forward and backward, for any model; all others run as they would. What `nn.Linear` returns is then no view: the
+hook of a covered layer would have to copy that, which takes 4% of a run of scores.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 from inflab.products import is_plain, linear
@@ -43,6 +44,8 @@ class _Quick(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if torch.compiler.is_compiling():  # a function that a model had compiled: left to its compiler
+            return func(*args, **(kwargs or {}))
         if func is F.linear and not kwargs and len(args) in (2, 3):
             value, weight, bias = (*args, None)[:3]
             if _takes(value, weight, bias):
@@ -60,12 +63,19 @@ def _takes(value: Any, weight: Any, bias: Any) -> bool:
         all(type(one) in (Tensor, nn.Parameter) for one in own)
         and weight.ndim == 2
         and value.ndim >= 2
+        and _is_packed(value)
         and not weight.requires_grad
         and not (bias is not None and bias.requires_grad)
         and is_plain(weight, value.detach(), bias)
         and not torch.is_autocast_enabled("cpu")
         and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
     )
+
+
+def _is_packed(value: Tensor) -> bool:
+    """Whether the rows of a batch are those of one matrix: of others torch saves another weight for the way back."""
+    return all(value.stride(i) == value.stride(i + 1) * value.shape[i + 1] for i in range(value.ndim - 2))
 
 
 class _Linear(torch.autograd.Function):
@@ -79,7 +89,6 @@ class _Linear(torch.autograd.Function):
         return linear(value, weight_nk, bias_n)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
         """The gradient of the input: `g W`."""
         (weight_kn,) = ctx.saved_tensors

@@ -106,11 +106,21 @@ def pass_bytes(model: nn.Module, layers: Sequence[Layer], itemsize: int = 4) -> 
     head = None if find is None else find()
     for name, module in model.named_modules():
         is_behind = is_behind or name == layers[0].modules[0]
-        weight = getattr(module, "weight", None)
-        if module is not head and not isinstance(module, nn.Embedding) and isinstance(weight, Tensor):
-            size = sum(weight.shape) if weight.ndim == 2 else 0
+        if module is not head:
+            size = _ends(module)
             widest, behind = max(widest, size), behind + is_behind * size
     return itemsize * (max(3 * covered, 6 * behind // 5 + 3 * widest) + 6 * vocabulary)
+
+
+def _ends(module: nn.Module) -> int:
+    """Numbers a token that go into a linear module and come out of it; 0 for any other."""
+    sizes = getattr(module, "in_features", None), getattr(module, "out_features", None)
+    if isinstance(sizes[0], int) and isinstance(sizes[1], int):  # quantised weights have other shapes
+        return sizes[0] + sizes[1]
+    weight = getattr(module, "weight", None)
+    if isinstance(module, nn.Embedding) or not isinstance(weight, Tensor) or not weight.is_floating_point():
+        return 0
+    return sum(weight.shape) if weight.ndim == 2 else 0
 
 
 def batch_size(

@@ -50,7 +50,7 @@ Result = TypeVar("Result")
 
 _ALIGNED = 64  # bytes: a cache line, and the width of the widest vector registers
 _LARGE = 2**17  # numbers in a matrix
-_LONG = 2**15  # numbers that one entry of a product sums over
+_LONG = 2**17  # numbers that one entry of a product sums over
 _GRAM_WIDTH = 160  # columns of a block of a symmetric product: narrower ones lose more than they leave out
 NEAR = 2**23  # bytes of per-example products at a time that stay in a cache until they are used up
 FAR = 2**26  # bytes that are enough for a product with many queries to be worth its reading them
@@ -144,7 +144,7 @@ def linear(a: Tensor, weight_nk: Tensor, bias_n: Tensor | None = None) -> Tensor
     Returns:
         `(..., n)`; where `is_plain`, no view: what is hooked may be changed in place later, without a copy before.
     """
-    if not is_plain(weight_nk, a, bias_n) or a.numel() == 0:
+    if not is_plain(weight_nk, a, bias_n) or a.numel() == 0 or a.ndim == 1:
         return F.linear(a, weight_nk, bias_n)
     rows = a.flatten(0, -2)
     if not uses_onednn(weight_nk):
@@ -184,7 +184,7 @@ def matmul(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
 
 def product(a: Tensor, b_kn: Tensor) -> Tensor:
     """`a @ b` for `a (..., k)`, `(..., n)`; quickest for `b` in the layout of `right_side`."""
-    if uses_onednn(b_kn, a):
+    if uses_onednn(b_kn.T, a):
         return linear(a, b_kn.T)
     out = aligned(a, *a.shape[:-1], b_kn.shape[1])
     matmul(a.reshape(-1, a.shape[-1]), b_kn, out=out.view(-1, b_kn.shape[1]))
@@ -195,7 +195,7 @@ def add_gram(total_ii: Tensor, value_ti: Tensor) -> None:
     """Add `value^T value` to the upper block triangle of `total`, which `mirror` completes."""
     width, on_cores = len(total_ii), _on_cores(value_ti)
     value_ti = _padded(value_ti) if on_cores else value_ti
-    step = -(-width // _gram_blocks(width))
+    step = -(-width // (4 if value_ti.is_cuda else _gram_blocks(width)))
     step += -step % _EVEN
     for start in range(0, width, step):
         stop = min(start + step, width)
@@ -207,7 +207,7 @@ def add_gram(total_ii: Tensor, value_ti: Tensor) -> None:
 
 
 def gram_share(width: int) -> float:
-    """The share of the operations of `value^T value` that `add_gram` does, of rows of a width."""
+    """The share of the operations of `value^T value` that `add_gram` does on a CPU, of rows of a width."""
     blocks = _gram_blocks(width)
     return (blocks + 1) / (2 * blocks)
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.utils.checkpoint import checkpoint
 
 from inflab import products
 from inflab.linear import quick_linear
@@ -84,11 +86,21 @@ def test_long_sums_run_in_onednn_on_either_processor(is_faster: bool, monkeypatc
     monkeypatch.setattr(products, "_has_onednn", lambda: True)
     monkeypatch.setattr(products, "_LARGE", 1)
     monkeypatch.setattr(products, "_LONG", 64)
-    assert products.uses_onednn(torch.ones(2, 64))
-    assert products.uses_onednn(torch.ones(2, 63)) == is_faster
-    assert not products.uses_onednn(torch.ones(2, 64).double())
-    a, b = torch.randn(3, 64), torch.randn(2, 64)
-    torch.testing.assert_close(products.linear(a, b), a @ b.T)
+    calls = []
+
+    def noted(a: Tensor, weight_nk: Tensor, *rest: Any) -> Tensor:
+        calls.append(tuple(weight_nk.shape))
+        return a @ weight_nk.T
+
+    monkeypatch.setattr(products.torch.ops.mkldnn, "_linear_pointwise", noted)
+    a, weight = torch.randn(3, 64), torch.randn(2, 64)
+    for found in (products.linear(a, weight), products.product(a, weight.T.contiguous())):
+        torch.testing.assert_close(found, a @ weight.T)
+    assert calls == [(2, 64), (2, 64)], "long sums, wherever they stand"
+    products.linear(a[:, :63], weight[:, :63])
+    products.product(torch.randn(3, 2), torch.randn(2, 64))
+    products.linear(a.double(), weight.double())
+    assert len(calls) == (4 if is_faster else 2), "short ones only where it is the faster"
 
 
 def test_without_onednn_rows_keep_their_shape_and_are_no_views_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +111,8 @@ def test_without_onednn_rows_keep_their_shape_and_are_no_views_as_well(monkeypat
         found = products.linear(value, weight, bias)
         assert found.is_contiguous() and not found._is_view()
         torch.testing.assert_close(found, F.linear(value, weight, bias))
+        assert not products.linear(value, weight)._is_view()
+    assert products.linear(a[0, 0], weight).shape == (4,)
     with quick_linear(nn.Linear(5, 4).requires_grad_(False)):
         assert not F.linear(a, weight, bias)._is_view()
 
@@ -170,6 +184,54 @@ def test_weights_that_learn_autocast_and_transforms_run_as_they_would(onednn: li
         layer(value)
     torch.testing.assert_close(jacobian, layer.weight.detach())
     assert onednn == [(2, 4)]
+
+
+class Turned(nn.Module):
+    """Multiplies tokens by a layer, along the axis of tokens, as models that mix them do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(3, 3)
+
+    def forward(self, value: Tensor) -> Tensor:
+        mixed: Tensor = self.mix(value.transpose(1, 2)).transpose(1, 2)
+        return mixed
+
+
+def test_a_checkpointed_layer_of_a_transposed_input_runs_again_in_torch(onednn: list[Any]) -> None:
+    layer, value = Turned().requires_grad_(False), torch.randn(2, 3, 5, requires_grad=True)
+    with quick_linear(layer):
+        checkpoint(layer, value, use_reentrant=False).square().sum().backward()
+    found = value.grad
+    (expected,) = torch.autograd.grad(layer(value).square().sum(), value)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")  # torch's own forward mode
+def test_gradients_inside_a_model_may_be_differentiated_and_pushed_forward(onednn: list[Any]) -> None:
+    layer, value = nn.Linear(4, 2).requires_grad_(False), torch.randn(3, 4, requires_grad=True)
+
+    def force() -> Tensor:
+        energy = layer(value).pow(3).sum()
+        (slope,) = torch.autograd.grad(energy, value, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), value)[0]
+
+    expected = force()
+    with quick_linear(layer):
+        torch.testing.assert_close(force(), expected)
+        assert onednn
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(value.detach(), torch.ones(3, 4))
+            slope = forward_ad.unpack_dual(layer(dual)).tangent
+    torch.testing.assert_close(slope, torch.ones(3, 4) @ layer.weight.T)
+
+
+def test_what_a_model_had_compiled_is_left_to_its_compiler(onednn: list[Any]) -> None:
+    layer = nn.Linear(4, 2).requires_grad_(False)
+    run = torch.compile(lambda x: layer(x) + 1, backend="eager", fullgraph=True)
+    value = torch.randn(3, 4)
+    with quick_linear(layer):
+        torch.testing.assert_close(run(value), layer(value) + 1)
 
 
 @pytest.mark.parametrize("is_faster", [True, False])

@@ -56,6 +56,13 @@ def test_layers_behind_the_first_covered_one_count_though_they_are_not_covered()
     logits = 4 * 6 * model.config.vocab_size
     assert memory.pass_bytes(model, layers[:1], 8) == 2 * first
     assert last > logits
+    packed = tiny.llama()
+    some = select_layers(packed)[:1]
+    before = memory.pass_bytes(packed, some)
+    for module in packed.modules():  # as quantised layers hold their weights
+        if isinstance(module, torch.nn.Linear) and module is not packed.get_submodule(some[0].name):
+            module.weight = torch.nn.Parameter(torch.zeros(module.weight.numel() // 2, 1, dtype=torch.uint8), False)
+    assert memory.pass_bytes(packed, some) == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")

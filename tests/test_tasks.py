@@ -105,6 +105,8 @@ def test_rows_that_are_all_targets_are_as_those_beside_padded_ones(length: int) 
     masked.requires_grad_()
     CausalLM().loss(masked, whole).sum().backward()
     assert torch.isfinite(masked.grad).all()
+    fewer = CausalLM().loss(logits[:, :-1], whole)  # a model that says nothing after the last token
+    tiny.agree(fewer.detach(), expected.detach(), 1e-12)
 
 
 @pytest.mark.parametrize("measurement", ["log_probability", "margin"])

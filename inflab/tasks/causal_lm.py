@@ -195,7 +195,8 @@ class CausalLM(Task):
         label_bt = batch.get("label", batch["token_id"])
         example, column = _predicting_places(batch)
         n, length = label_bt.shape
-        if len(example) == n * (length - 1):  # every place but the last of each row: the logits need no second copy
+        # Where every place but the last of each row is meant, all are text: the logits need no second copy.
+        if len(example) == n * (length - 1) and outputs.shape[1] == length:
             label_bt = F.pad(label_bt[:, 1:], (0, 1), value=_IGNORED)
             logits_nv = at_least_float32(outputs).flatten(0, 1)
             loss_n = F.cross_entropy(logits_nv, label_bt.flatten(), reduction="none", ignore_index=_IGNORED)

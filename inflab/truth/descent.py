@@ -24,7 +24,6 @@ VECTORS = 2 * _PAIRS + 12
 _Pairs = deque[tuple[Tensor, Tensor, float]]  # of step, change of the gradient, and the inverse of their product
 _FLAT = 0.9  # of the slope along a step: what may be left at its end, turned round
 _FALLEN, _HALF = 1e-4, 0.5  # of what the slope promised; by how much a step that was too long is shortened at least
-_NOISE = 10  # times the rounding: a gradient below that is none
 _BETAS, _TINY = (0.9, 0.999), 1e-12
 
 
@@ -48,14 +47,11 @@ class Descent:
         self._found = proximal.like(len(points))
         _, self._start = proximal.evaluate(self._found, eps, points)
         self._size_m = self._start.norm(dim=1)
-        # Without its own example a point is at its minimum already: what is left of the gradient there is rounding, in
-        # which the gradient of an example that has none would be walked after.
-        nobody = points.new_full((1,), -1)
-        rounding = proximal.evaluate(proximal.like(1), eps, nobody)[1].norm()
         if not bool(torch.isfinite(self._size_m).all()):
             bad = proximal.problem.corpus["train"].to_numpy()[points[~torch.isfinite(self._size_m)].cpu().numpy()]
             raise NumericsError(f"the gradient of the loss of train {bad.tolist()[0]!r} is NaN or infinite")
-        self._size_m = torch.where(self._size_m <= _NOISE * rounding, 0.0, self._size_m)
+        # An example without a gradient has no response; what stands in its start is rounding of the divergence.
+        self._size_m = torch.where(proximal.own(points).norm(dim=1) == 0, 0.0, self._size_m)
         self.norm_m = (self._size_m > 0).double()
         self.steps_m = torch.ones_like(points)
 

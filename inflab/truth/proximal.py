@@ -155,6 +155,15 @@ class Proximal:
             gradient_mp += self._joined(slopes)
         return value_m, gradient_mp
 
+    def own(self, points: Tensor) -> Tensor:
+        """The gradient of each point's own loss at `u = 0`, without the divergence, `(m, p)`."""
+        found, weights = self.like(len(points)), self._weights(self.like(len(points)), 0.0)
+        for part in torch.arange(len(points), device=self._device).split(self._size):
+            is_own = torch.zeros(len(points), len(part), dtype=self._dtype, device=self._device)
+            is_own[part, torch.arange(len(part), device=self._device)] = 1
+            found += self._joined(self._each(self._slope(self._chunk(points[part]), 0.0), weights, is_own)[0])
+        return found
+
     def rounding(self, eps: float) -> float:
         """What of the difference of two values may be rounding."""
         size = sum(float(chunk.at.abs().sum() + chunk.loss.abs().sum()) for chunk in self._chunks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from html import escape
 from typing import Any
@@ -20,7 +20,7 @@ from inflab.widgets.payload import clean, measure, plain, signed
 from inflab.widgets.source import SIGNS
 from inflab.widgets.stepper import Queries
 
-__all__ = ["KS", "Comparing", "check_other", "checked_names"]
+__all__ = ["KS", "Comparing", "check_other", "checked_names", "is_fitted"]
 
 KS = (10, 50, 100)  #: lengths of the lists compared
 _MARKS = 1500  # of the scatter
@@ -253,19 +253,17 @@ class Comparing:
 
 
 def checked_names(names: Any) -> list[str]:
-    """What two sides are called.
-
-    Returns:
-        Two different names.
-
-    Raises:
-        SettingError: when they are not that.
-    """
-    is_some = isinstance(names, Sequence) and not isinstance(names, str)
+    """What two sides are called; refuses what is not two different names."""
+    is_some = isinstance(names, Iterable) and not isinstance(names, (str, bytes))
     found = [clean(str(name)) for name in names] if is_some else []
     if len(found) != 2 or len({*found}) != 2 or "" in found:
         raise SettingError(f"names={names!r} must be two different names, such as ('EK-FAC', 'dot product')")
     return found
+
+
+def is_fitted(other: Any) -> bool:
+    """Whether it can be asked for scores."""
+    return callable(getattr(other, "score", None))
 
 
 def check_other(other: Any) -> None:
@@ -275,7 +273,7 @@ def check_other(other: Any) -> None:
         SettingError: when it is neither a fitted method nor arrays.
         SchemaError: when scores lack `influence` or its dims.
     """
-    if callable(getattr(other, "score", None)):
+    if is_fitted(other):
         return
     if not isinstance(other, (xr.Dataset, xr.DataTree)):
         raise SettingError(

@@ -9,7 +9,7 @@ import numpy as np
 from inflab.effects import predicts
 from inflab.widgets.ask import Asking, OnNew
 from inflab.widgets.base import Answers
-from inflab.widgets.comparing import Comparing
+from inflab.widgets.comparing import Comparing, is_fitted
 from inflab.widgets.curvature import Curvature
 from inflab.widgets.layer_profile import Layers
 from inflab.widgets.lists import Lists
@@ -47,7 +47,7 @@ class Panels:
         self.what_if = WhatIf(source, recipe, tokenizer)
         self.comparing = None
         if compare is not None:
-            other = compare if not hasattr(compare, "score") else compare.score(source.queries)
+            other = compare.score(source.queries) if is_fitted(compare) else compare
             self.comparing = Comparing(source.scores, other, names)
 
     def answers(self) -> Answers:

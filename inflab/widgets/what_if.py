@@ -38,7 +38,7 @@ def check_recipe(recipe: Any) -> None:
     Raises:
         SettingError: when it is neither None nor an `inflab.truth.Recipe`.
     """
-    if recipe is not None and not callable(getattr(recipe, "train", None)):
+    if recipe is not None and not isinstance(recipe, inflab.truth.Recipe):
         raise SettingError(
             f"recipe is a {type(recipe).__name__}; give an inflab.truth.Recipe, which says how the model was trained"
         )

@@ -139,6 +139,12 @@ def test_an_example_without_gradient_has_no_response() -> None:
     assert bool(found["is_converged"].all())
 
 
+def test_a_gradient_that_drowns_in_rounding_is_not_said_to_have_converged() -> None:
+    with pytest.warns(UserWarning, match="has not converged"):
+        found = truth.pbrf(problem(), queries(), ["t0"], dtype="float32", eps=1e-8, steps=20, progress=False)
+    assert not found["is_converged"].any()
+
+
 def test_the_model_comes_back_untouched() -> None:
     given = problem()
     given.model.first.weight.requires_grad_(False)

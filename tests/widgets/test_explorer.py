@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xarray as xr
+from torch import nn
 from traitlets import TraitError
 
 import inflab
@@ -143,11 +144,12 @@ def test_another_influence_beside_this_one(influence: FakeInfluence) -> None:
         ({"compare": FakeInfluence(seed=5), "names": ("one", "one")}, "two different names"),
         ({"compare": FakeInfluence(seed=5), "names": 3}, "two different names"),
         ({"recipe": "adam"}, "recipe is a str"),
+        ({"recipe": nn.Linear(1, 1)}, "recipe is a Linear"),
         ({"tokenizer": "gpt2"}, "tokenizer is a str"),
         ({"index": "index.zarr"}, "index is a str"),
         ({"k": 0}, "k=0"),
     ],
-    ids=["number", "no scores", "same names", "no names", "recipe", "tokenizer", "index", "k"],
+    ids=["number", "no scores", "same names", "no names", "recipe", "model", "tokenizer", "index", "k"],
 )
 def test_what_cannot_be_used_is_refused_before_anything_is_scored(
     given: dict[str, Any], says: str, influence: FakeInfluence
