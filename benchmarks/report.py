@@ -57,7 +57,7 @@ def _head(found: dict[str, Found]) -> str:
     dates = sorted({one["created_at"][:10] for one in found.values()})
     return f"""# Benchmarks
 
-Written by `make bench` from `benchmarks/results`; do not edit.
+Written by `python -m benchmarks` from the folder `results` beside it; do not edit.
 
 GPT-NeoX with vocabulary {size.vocabulary}, hidden width {size.hidden}, {size.layers} blocks and MLPs of \
 {4 * size.hidden}; sequences of {size.length} tokens, {size.train} for training

@@ -88,6 +88,14 @@ def test_the_first_of_each_query_are_scored_again_exactly(rows: list[str]) -> No
     assert "truncation_error" in found
 
 
+@pytest.mark.parametrize("by", [(), "layer"], ids=["summed", "by layer"])
+def test_rescoring_all_goes_on_through_the_negative_ones(by: Any) -> None:
+    exact, found = ask(by=by), ask(rank=1, rescore=100, by=by)
+    assert found["is_exact"].all()
+    assert (found["influence"] < 0).any()
+    tiny.agree(found["influence"], exact["influence"], 1e-5)
+
+
 def test_rescoring_leaves_what_is_no_candidate_alone() -> None:
     candidates = filter_candidates(tiny.queries(), tiny.corpus(), 3, progress=False)
     found = ask(rank=1, rescore=2, candidates=candidates)

@@ -15,7 +15,6 @@ from inflab.run.local import Pass
 from inflab.run.queries import query_blocks, query_gradients
 from inflab.run.score import score_rows
 from inflab.schema import variable_attrs
-from inflab.select import top
 
 __all__ = ["among", "check_rank", "rescored"]
 
@@ -92,16 +91,16 @@ def rescored(
         queries: the query batch.
         train: the training sequences.
         found: their scores at low rank.
-        k: how many of each query's most positive sequences.
+        k: how many of each query's sequences, from the most positive on, whatever their sign.
         by_layer: whether layers are kept apart.
 
     Returns:
         The scores, and `is_exact (query, train)`.
     """
-    ranked = top(found, min(k, train.sizes["train"]))
-    chosen, is_ranked = labels.positions(queries, train, ranked)
-    wanted = np.unique(chosen[is_ranked][:, 1])
     value = found["influence"].to_numpy().copy()
+    whole_qn = value.sum(-1) if by_layer else value
+    first_qk = np.argsort(-whole_qn, axis=1, kind="stable")[:, :k]  # NaN, of pairs that are no candidates, comes last
+    wanted = np.unique(first_qk[~np.isnan(np.take_along_axis(whole_qn, first_qk, 1))])
     is_exact = np.zeros((queries.sizes["query"], train.sizes["train"]), dtype=bool)
     for rows in query_blocks(run, queries.sizes["query"]):
         ready = query_gradients(run, curvatures, queries, rows, against=train.isel(train=wanted))
