@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 _CGROUP = Path("/sys/fs/cgroup")
+_LEAST = 1000  # bytes: who writes 3 hardly means three of them
 _BATCH_TOKENS = 4096  # beyond this many tokens a pass gains nothing and only costs memory
 _WORKING = 10**9  # bytes: nor does it gain by more than this for what comes and goes with a batch
 _GPU_TOKENS = 8192  # what fills a GPU, which takes as much memory as that needs
@@ -46,7 +47,7 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
         Bytes.
 
     Raises:
-        SettingError: when it is not a positive size.
+        SettingError: when it is no size, or one below 1,000 bytes.
     """
     if memory is None:
         return available_memory(device) // 2
@@ -58,6 +59,8 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
         memory = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(scale or " "))
     if not is_finite_number(memory) or memory < 1:
         raise SettingError(f"memory={memory!r} must be positive; write '3GB', '500MB' or a number of bytes")
+    if memory < _LEAST:
+        raise SettingError(f"memory={memory!r} means so many bytes, in which nothing fits; write '3GB' or '500MB'")
     return int(memory)
 
 

@@ -327,6 +327,7 @@ FIT: dict[str, tuple[dict[str, Any], str]] = {
         "memory='plenty' is not a size; write '3GB', '500MB' or a number",
     ),
     "no memory": ({"memory": 0}, "memory=0 must be positive"),
+    "memory of three bytes": ({"memory": 3}, "memory=3 means so many bytes"),
     "no batch": ({"batch_size": 0}, "batch_size=0 must be a whole number, at least 1"),
     "a seed in words": ({"seed": "lucky"}, "seed='lucky' must be a whole number"),
     "a seed below zero": ({"seed": -1}, "seed=-1 must be a whole number, at least 0"),
