@@ -47,10 +47,11 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
         Bytes.
 
     Raises:
-        SettingError: when it is no size, or one below 1,000 bytes.
+        SettingError: when it is no size, or a bare number below 1,000.
     """
     if memory is None:
         return available_memory(device) // 2
+    is_bare = not isinstance(memory, str)
     if isinstance(memory, str):
         match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([kmgt]?)(i?)(b?)\s*", memory.lower())
         if match is None or not (match[2] or match[4]):  # "3" is hardly three bytes
@@ -59,7 +60,7 @@ def parse_memory(memory: int | str | None, device: torch.device) -> int:
         memory = int(float(number) * (1024 if binary else 1000) ** " kmgt".index(scale or " "))
     if not is_finite_number(memory) or memory < 1:
         raise SettingError(f"memory={memory!r} must be positive; write '3GB', '500MB' or a number of bytes")
-    if memory < _LEAST:
+    if is_bare and memory < _LEAST:
         raise SettingError(f"memory={memory!r} means so many bytes, in which nothing fits; write '3GB' or '500MB'")
     return int(memory)
 
@@ -200,7 +201,7 @@ def decompositions(model: nn.Module, layers: Sequence[Layer], memory: int) -> in
 
 
 def kept_budget(model: nn.Module, layers: Sequence[Layer], itemsize: int, memory: int) -> int:
-    """Bytes that a fit may keep from its first pass for its second: what its largest step leaves over, less a fifth.
+    """Bytes that a fit may keep from its first pass for its second: what its largest step leaves over, less a quarter.
 
     That is a pass beside the sums, or the eigendecompositions, where covariances and eigenvectors are there together.
 
@@ -210,7 +211,7 @@ def kept_budget(model: nn.Module, layers: Sequence[Layer], itemsize: int, memory
     factors = factor_bytes(layers, itemsize)
     decomposing = 2 * factors + decompositions(model, layers, memory) * _decomposition_bytes(layers)
     passing = working_bytes(model, layers, memory, itemsize) + factors
-    return max(0, memory - memory // 5 - max(decomposing, passing))
+    return max(0, memory - memory // 4 - max(decomposing, passing))
 
 
 def _decomposition_bytes(layers: Sequence[Layer]) -> int:
