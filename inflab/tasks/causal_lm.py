@@ -201,7 +201,7 @@ class CausalLM(Task):
             logits_nv = at_least_float32(outputs).flatten(0, 1)
             loss_n = F.cross_entropy(logits_nv, label_bt.flatten(), reduction="none", ignore_index=_IGNORED)
             return -loss_n.view(n, length)[:, :-1].flatten()
-        logits_nv = at_least_float32(outputs[example, column])
+        _, logits_nv = self._predicting(outputs, batch)
         return -F.cross_entropy(logits_nv, label_bt[example, column + 1], reduction="none")
 
     def _sum(self, value_n: Tensor, batch: Batch) -> Tensor:
